@@ -1,0 +1,96 @@
+"""The table of all rules. It drives the tests, `python -m adamx`, the README's table and `create`."""
+
+import dataclasses
+from collections.abc import Callable
+
+from adamx.variants import adam, baselines, denominator, first_moment, second_moment, step
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One rule.
+
+    Attributes:
+      name: Its name, also of its function.
+      constructor: `NAME(learning_rate, ...)`.
+      scale_by: `scale_by_NAME(...)`, the direction alone.
+      paper: Where it was published.
+      year: When.
+      group: What kind of piece it changes.
+      changes: What it changes, in a phrase.
+    """
+
+    name: str
+    constructor: Callable
+    scale_by: Callable
+    paper: str
+    year: int
+    group: str
+    changes: str
+
+
+def _entry(module, name, paper, year, group, changes):
+    return Entry(name, getattr(module, name), getattr(module, f"scale_by_{name}"), paper, year, group, changes)
+
+
+CATALOGUE = {
+    entry.name: entry
+    for entry in (
+        _entry(baselines, "sgd", "Polyak 1964; Nesterov 1983", 1964, "baseline", "plain, heavy ball or Nesterov"),
+        _entry(baselines, "momentum", "fast.ai course", 2018, "baseline", "exponential average of the gradient"),
+        _entry(baselines, "adagrad", "Duchi et al., JMLR 12", 2011, "baseline", "sum of squares"),
+        _entry(
+            baselines, "rmsprop", "Tieleman & Hinton; Graves arXiv:1308.0850", 2012, "baseline", "average of squares"
+        ),
+        _entry(baselines, "adadelta", "arXiv:1212.5701", 2012, "baseline", "ratio of two root mean squares"),
+        _entry(adam, "adam", "arXiv:1412.6980", 2014, "adam", "average over root of average of squares"),
+        _entry(adam, "adamw", "arXiv:1711.05101", 2017, "adam", "Adam with decoupled weight decay"),
+        _entry(adam, "adamax", "arXiv:1412.6980", 2014, "adam", "decayed maximum instead of root"),
+        _entry(adam, "adamaxw", "arXiv:1412.6980", 2014, "adam", "Adamax with decoupled weight decay"),
+        _entry(first_moment, "nadam", "Dozat, ICLR workshop", 2016, "first moment", "Nesterov's look-ahead"),
+        _entry(
+            first_moment, "nadamw", "Dozat, ICLR workshop", 2016, "first moment", "NAdam with decoupled weight decay"
+        ),
+        _entry(first_moment, "adan", "arXiv:2208.06677", 2022, "first moment", "adds the gradient's difference"),
+        _entry(first_moment, "lion", "arXiv:2302.06675", 2023, "first moment", "sign of an interpolation"),
+        _entry(first_moment, "ademamix", "arXiv:2409.03137", 2024, "first moment", "adds a slow average"),
+        _entry(second_moment, "amsgrad", "openreview ryQu7f-RZ", 2018, "second moment", "largest average so far"),
+        _entry(
+            second_moment, "amsgradw", "openreview ryQu7f-RZ", 2018, "second moment", "AMSGrad with decoupled decay"
+        ),
+        _entry(second_moment, "yogi", "NeurIPS 2018", 2018, "second moment", "bounded change of the average"),
+        _entry(second_moment, "adabelief", "arXiv:2010.07468", 2020, "second moment", "squared surprise"),
+        _entry(second_moment, "novograd", "arXiv:1905.11286", 2019, "second moment", "one norm a layer, then momentum"),
+        _entry(second_moment, "adopt", "arXiv:2411.02853", 2024, "second moment", "last step's average, then momentum"),
+        _entry(denominator, "radam", "arXiv:1908.03265", 2019, "denominator", "rectified variance of early steps"),
+        _entry(step, "lamb", "arXiv:1904.00962", 2019, "step", "trust ratio a layer"),
+    )
+}
+"""Name -> `Entry`, in the order of the table."""
+
+
+def create(name, learning_rate, **hyperparameters):
+    """The rule called `name`.
+
+    Raises:
+      ValueError: unknown; lists the names.
+
+    >>> create("adam", 0.1, b2=0.99)
+    Momentum(b1=0.9) | SecondMoment(b2=0.99) | DivideByRoot(eps=1e-08) | LearningRate(learning_rate=0.1)
+    """
+    if name not in CATALOGUE:
+        raise ValueError(f"unknown rule {name!r}; the catalogue has {', '.join(CATALOGUE)}.")
+    return CATALOGUE[name].constructor(learning_rate, **hyperparameters)
+
+
+def table():
+    """The catalogue as a Markdown table, with the slots that each rule keeps by default."""
+    rows = [("rule", "year", "changes", "state", "source")]
+    for entry in CATALOGUE.values():
+        slots = [slot.name for stage in entry.constructor(1e-3).stages for slot in stage.slots]
+        rows.append((f"`{entry.name}`", str(entry.year), entry.changes, ", ".join(slots) or "none", entry.paper))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
+    ]
+    return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])

@@ -1,0 +1,218 @@
+"""How a line of stages is run over a tree: once per step for scalars, once per leaf for arrays.
+
+Both halves are `jax.jit` functions of their own. Leaves of equal shape and dtype thus share one trace and one function of the lowered
+program, which XLA inlines, and a call outside of `jit` computes what a compiled one does.
+"""
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+
+from adamx.hyperparameters import Decay, Scheduled
+from adamx.numerics import compute_dtype, narrow, real_dtype, scalar_dtype
+from adamx.signal import Signal
+from adamx.stages.base import as_parameter
+from adamx.storage import Float32, Rounding, Stochastic, Storage
+from adamx.structure import is_absent, leaves_like, path_of
+from adamx.wiring import slots_of
+
+
+class RuleState(NamedTuple):
+    """State of a rule. Its structure, shapes and dtypes depend on the rule and the parameters only, and never change.
+
+    Attributes:
+      count: Number of updates made, int32, shape (); stays at its maximum.
+      scalars: Scalar slot name -> float scalar (the mean log-decay of each bias-corrected average).
+      slots: Slot name -> tree like the parameters, each leaf as its storage keeps it.
+    """
+
+    count: jax.Array
+    scalars: dict[str, jax.Array]
+    slots: dict[str, Any]
+
+
+def storage_of(storages, slot):
+    """The storage of `slot` among (name, storage) pairs."""
+    return dict(storages).get(slot.name, Float32())
+
+
+def rounding_of(storages):
+    """How `step` rounds parameters."""
+    return dict(storages).get("params", Stochastic())
+
+
+def init(stages, storages, params):
+    """The state before the first update; `params` is touched through `jax.tree.map` only, and no buffer of it is kept."""
+    slots = {}
+    for stage in stages:
+        first = stage.initial()
+        for slot in stage.slots:
+            start = functools.partial(_start, slot, storage_of(storages, slot), first.get(slot.name, 0))
+            slots[slot.name] = jax.tree_util.tree_map_with_path(start, params)
+    scalars = {name: jnp.zeros([], scalar_dtype()) for stage in stages for name in stage.scalar_slots}
+    return RuleState(jnp.zeros([], jnp.int32), scalars, slots)
+
+
+def _start(slot, storage, value, path, p):
+    dtype = jnp.result_type(p)
+    if not jnp.issubdtype(dtype, jnp.inexact):
+        raise _not_differentiable(f"parameter params{jax.tree_util.keystr(path)}", dtype)
+    dtype = compute_dtype(dtype) if slot.signed else real_dtype(compute_dtype(dtype))
+    shape = jnp.shape(p)
+    if slot.shape(shape) == shape:
+        return storage.init(jnp.full_like(p, value, dtype=dtype))
+    return storage.init(jnp.full(slot.shape(shape), value, dtype=dtype))
+
+
+@jax.jit
+def per_step(stages, count, last):
+    """What one step has in common for all leaves.
+
+    Returns:
+      count + 1; t; the stages with every hyperparameter a scalar array; a dict of scalars for each stage; the scalar slots.
+    """
+    dtype = scalar_dtype()
+    following = optax.safe_increment(count)
+    t = following.astype(dtype)
+    # Constants are hidden from XLA, so that a rule with constants computes bit for bit what a traced or batched one does.
+    stages, count, t, last = jax.lax.optimization_barrier((jax.tree.map(jnp.asarray, stages), count, t, last))
+    values = jax.tree.map(lambda h: h.at(count) if _varies(h) else h, stages, is_leaf=_varies)
+    values = jax.tree.map(lambda h: jnp.asarray(h).astype(dtype), values)
+    scalars = [stage.scalars(t, last) for stage in values]
+    kept = {
+        name: k[name].astype(dtype) for stage, k in zip(stages, scalars, strict=True) for name in stage.scalar_slots
+    }
+    return following, t, values, scalars, kept
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Structure of the work on one leaf (hashable): which stages apply, how slots are kept, what is wanted."""
+
+    active: tuple[bool, ...]
+    storages: tuple[tuple[str, Storage], ...]
+    rounding: Rounding | None
+    wants_signal: bool
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def per_leaf(plan, stages, scalars, t, g, p, stored, key):
+    """The work on one leaf.
+
+    Returns:
+      The update in the gradient's dtype, or, if the plan rounds, the new parameter; the stored slots; the signal, if wanted.
+    """
+    dtype = compute_dtype(*(a.dtype for a in jax.tree.leaves((g, p, stored)) if jnp.issubdtype(a.dtype, jnp.inexact)))
+    real = real_dtype(dtype)
+    stages, scalars, t = jax.tree.map(lambda a: a if a.dtype == bool else a.astype(real), (stages, scalars, t))
+    storages = dict(plan.storages)
+    raw = g.astype(dtype)
+    x = Signal(t=t, g=raw, raw=raw, p=None if p is None else p.astype(dtype))
+    new = dict(stored)
+    for active, stage, k in zip(plan.active, stages, scalars, strict=True):
+        if not active:
+            continue
+        slots = {
+            slot.name: storages[slot.name].decode(stored[slot.name], dtype if slot.signed else real)
+            for slot in stage.slots
+        }
+        x, slots = stage(x, slots, k)
+        new |= {name: storages[name].encode(value, stored[name]) for name, value in slots.items()}
+    out = narrow(x.u, g.dtype) if plan.rounding is None else plan.rounding(x.p + x.u, p.dtype, key)
+    return out, new, x if plan.wants_signal else None
+
+
+def advance(stages, storages, grads, state, params, rounding=None, wants_signal=False):
+    """One step over the tree.
+
+    Returns:
+      The tree of updates, or of new parameters if `rounding` is given; the new state; the tree of signals (None if not wanted).
+    """
+    names = [slot.name for slot in slots_of(stages)]
+    structure = jax.tree.structure(state.slots[names[0]]) if names else jax.tree.structure(grads, is_leaf=is_absent)
+    _require_params(stages, params)
+    gs = leaves_like(structure, grads, "the gradients")
+    ps = [None] * len(gs) if params is None else leaves_like(structure, params, "the parameters")
+    kept = {name: leaves_like(structure, state.slots[name], f"the state's slots {name!r}") for name in names}
+    gs = [g if is_absent(g) else _gradient(g, structure, i) for i, g in enumerate(gs)]
+    ps = [None if is_absent(p) else jnp.asarray(p) for p in ps]
+    _check_shapes(structure, gs, ps, kept, [slot for slot in slots_of(stages) if slot.shape is as_parameter])
+
+    count, t, values, scalars, carried = per_step(stages, state.count, state.scalars)
+    plans = _plans(stages, storages, structure, gs if params is None else ps, rounding, wants_signal)
+    outs, signals = [None] * len(gs), [None] * len(gs)
+    for i, (g, p) in enumerate(zip(gs, ps, strict=True)):
+        if is_absent(g):
+            outs[i] = g if rounding is None else p
+            continue
+        key = None if rounding is None else state.count * len(gs) + i
+        stored = {name: kept[name][i] for name in names}
+        outs[i], stored, signals[i] = per_leaf(plans[i], values, scalars, t, g, p, stored, key)
+        for name in names:
+            kept[name][i] = stored[name]
+    slots = {name: jax.tree.unflatten(structure, leaves) for name, leaves in kept.items()}
+    signals = jax.tree.unflatten(structure, signals) if wants_signal else None
+    return jax.tree.unflatten(structure, outs), RuleState(count, carried, slots), signals
+
+
+def _varies(hyperparameter):
+    return isinstance(hyperparameter, (Decay, Scheduled))
+
+
+def _plans(stages, storages, structure, leaves, rounding, wants_signal):
+    """The plan of each leaf; leaves on which the same stages act share one."""
+    storages = tuple((slot.name, storage_of(storages, slot)) for slot in slots_of(stages))
+    everywhere = [True] * len(leaves)
+    flags = [stage.on_leaves(structure, leaves) or everywhere for stage in stages]
+    plan = functools.cache(lambda active: Plan(active, storages, rounding, wants_signal))
+    return [plan(active) for active in zip(*flags, strict=True)]
+
+
+def _require_params(stages, params):
+    if params is None:
+        for stage in stages:
+            if "p" in stage.reads:
+                raise ValueError(
+                    f"{stage!r} reads the parameters, but update got params=None: call update(grads, state, params)."
+                )
+
+
+def _gradient(g, structure, index):
+    """Gradient leaf as an array. Raises if it is no array of a floating or complex dtype."""
+    try:
+        dtype = jnp.result_type(g)
+    except TypeError:
+        raise TypeError(
+            f"the gradient of {path_of(structure, index)} must be an array (or None), got {type(g).__name__}."
+        ) from None
+    if dtype == jax.dtypes.float0 or not jnp.issubdtype(dtype, jnp.inexact):
+        raise _not_differentiable(f"the gradient of {path_of(structure, index)}", dtype)
+    return jnp.asarray(g)
+
+
+def _not_differentiable(what, dtype):
+    return TypeError(
+        f"{what} has dtype {jnp.dtype(dtype).name}, which an optimizer cannot update; expected a floating or complex dtype. "
+        "Leave such leaves to optax.masked(rule, mask) (or optax.partition), or keep them out of the parameters."
+    )
+
+
+def _check_shapes(structure, gs, ps, kept, slots):
+    """At trace time, at no cost at run time: gradients, parameters and slots agree leaf by leaf."""
+    present = [i for i, g in enumerate(gs) if not is_absent(g)]
+    expected = [(slot.name, kept[slot.name]) for slot in slots]
+    expected += [("parameter", ps)] if any(p is not None for p in ps) else []
+    for what, leaves in expected:
+        try:
+            chex.assert_trees_all_equal_shapes([gs[i] for i in present], [leaves[i] for i in present])
+        except AssertionError:
+            i = next(i for i in present if jnp.shape(gs[i]) != jnp.shape(leaves[i]))
+            raise ValueError(
+                f"the gradient of {path_of(structure, i)} has shape {jnp.shape(gs[i])}, but its {what} has {jnp.shape(leaves[i])}. "
+                "Gradients, parameters and state must belong together: call init again if the parameters' shapes changed."
+            ) from None

@@ -1,0 +1,166 @@
+"""How hyperparameters enter a rule: checked, exact, and as leaves of a pytree.
+
+A hyperparameter may be a number, an array, a schedule (a callable of the step count) or a `jax.tree_util.Partial` schedule, whose
+arguments are leaves themselves. Annotating a stage's field with `Number`, `NonNegative` or `Decay` converts and checks what is given.
+"""
+
+from decimal import Decimal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+class Scheduled:
+    """A hyperparameter that is a function of the step count (0 at the first update).
+
+    A plain callable is structure (no leaves); a callable that is itself a pytree, as `jax.tree_util.Partial`, brings its leaves.
+    """
+
+    def __init__(self, schedule):
+        self.schedule = schedule
+
+    def at(self, count):
+        """The value at `count`."""
+        return self.schedule(count)
+
+    def __repr__(self):
+        inner = getattr(self.schedule, "func", self.schedule)
+        return getattr(inner, "__name__", type(inner).__name__)
+
+    def _flatten(self):
+        plain = jax.tree_util.all_leaves([self.schedule])
+        return ((), self.schedule) if plain else ((self.schedule,), None)
+
+    @classmethod
+    def _unflatten(cls, schedule, children):
+        return cls(*children) if children else cls(schedule)
+
+
+jax.tree_util.register_pytree_node(Scheduled, Scheduled._flatten, Scheduled._unflatten)
+
+
+class Number:
+    """Annotation of a field that holds any real number, array or schedule."""
+
+    expected = "a number, an array or a schedule"
+
+    @classmethod
+    def convert(cls, value, where):
+        """`value` as it is kept: a schedule is wrapped; a concrete number is checked.
+
+        Raises:
+          TypeError: not a number, array or schedule.
+          ValueError: out of range; `where` names the stage and the field.
+        """
+        if callable(value):
+            return Scheduled(value)
+        if isinstance(value, Scheduled):
+            return value
+        if isinstance(value, (str, bytes, bool)) or value is None:
+            raise TypeError(f"{where} must be {cls.expected}, got {value!r}.")
+        if _is_concrete(value) and not cls.accepts(np.asarray(value, dtype=np.float64)):
+            raise ValueError(f"{where} must be {cls.expected}, got {value}.")
+        return value
+
+    @staticmethod
+    def accepts(values):
+        """Whether all of `values` are in range."""
+        return bool(np.all(np.isfinite(values)))
+
+
+class NonNegative(Number):
+    """Annotation of a field that holds a number >= 0."""
+
+    expected = "a number >= 0 (or an array or schedule of such)"
+
+    @staticmethod
+    def accepts(values):
+        return bool(np.all(values >= 0))
+
+
+class _UnitInterval(Number):
+    expected = "a decay rate in [0, 1) (or an array or schedule of such)"
+
+    @staticmethod
+    def accepts(values):
+        return bool(np.all((values >= 0) & (values < 1)))
+
+
+class Decay:
+    """A decay rate beta, kept as its complement 1 - beta: the leaf of the pytree.
+
+    The complement is exact: 0.999 is kept as 0.001 by decimal arithmetic, and an array of float32 as the complement of the decimal
+    number (up to 7 digits) that it stands for. A rule that is traced, batched or injected is thus as exact as one with constants.
+
+    >>> Decay.convert(0.999, "b2").complement
+    0.001
+    """
+
+    def __init__(self, complement):
+        self.complement = complement
+
+    @classmethod
+    def convert(cls, value, where):
+        """`value` (beta) as a `Decay`. Raises as `Number.convert`, and TypeError for float16 or bfloat16 values."""
+        if isinstance(value, cls):
+            return value
+        if not callable(value):
+            _require_precision(value, where)
+        value = _UnitInterval.convert(value, where)
+        return cls(value if isinstance(value, Scheduled) else complement(value))
+
+    def at(self, count):
+        """The same decay with its schedule, if any, evaluated at `count`. A schedule returns beta, or a `Decay` (nothing is rounded)."""
+        if not isinstance(self.complement, Scheduled):
+            return self
+        beta = self.complement.at(count)
+        return beta if isinstance(beta, Decay) else Decay(complement(beta))
+
+    def __repr__(self):
+        kept = self.complement
+        return repr(float(1 - Decimal(repr(kept)))) if isinstance(kept, float) else show(kept, prefix="1-")
+
+
+jax.tree_util.register_pytree_with_keys(
+    Decay, lambda d: (((jax.tree_util.GetAttrKey("complement"), d.complement),), None), lambda _, c: Decay(*c)
+)
+
+
+def complement(beta):
+    """1 - beta, exact for the decimal number that `beta` stands for."""
+    if isinstance(beta, (int, float, np.number)):
+        return float(1 - Decimal(str(beta)))
+    if isinstance(beta, np.ndarray):
+        return np.vectorize(complement, otypes=[np.float64])(beta)
+    beta = jnp.asarray(beta, jnp.result_type(beta, jnp.float32))
+    steps = 1e7 if beta.dtype == jnp.float32 else 1e15
+    difference = 1 - beta
+    decimal = jnp.round(difference * steps) / steps
+    exact = jnp.where(1 - decimal == beta, decimal, difference)
+    return difference + jax.lax.stop_gradient(exact - difference)
+
+
+def show(value, prefix=""):
+    """`value` for a rule's printed line: numbers as they are, arrays as dtype and shape."""
+    if isinstance(value, (jax.Array, np.ndarray)) and np.ndim(value):
+        return f"{prefix}{jnp.dtype(value.dtype).name}{list(value.shape)}"
+    if _is_concrete(value) and not isinstance(value, (int, float)):
+        value = float(str(value)) if isinstance(value, np.number) else value.item()
+    return f"{prefix}{value!r}"
+
+
+def _is_concrete(value):
+    return isinstance(value, (int, float, np.number, np.ndarray)) or (
+        isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer)
+    )
+
+
+def _require_precision(value, where):
+    dtype = getattr(value, "dtype", None)
+    if dtype is not None and jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32:
+        raise TypeError(
+            f"{where} arrived as {jnp.dtype(dtype).name}, in which 0.999 cannot be told from 1. "
+            "optax.inject_hyperparams casts to the parameters' dtype unless told otherwise: pass hyperparam_dtype=jnp.float32 to it, "
+            "or pass the rule itself through jit (an adamx rule is a pytree of its hyperparameters)."
+        )

@@ -1,0 +1,139 @@
+"""Array arithmetic that every rule shares: averages, debias weights, squares, roots, dtypes."""
+
+import jax
+import jax.numpy as jnp
+
+LOG_OF_ZERO = -46.051701859880914
+"""log(1e-20), standing in for log(0): its exponential vanishes beside 1 in float32 and float64."""
+
+
+# Dtypes
+
+
+def compute_dtype(*dtypes):
+    """Dtype of the arithmetic on one leaf: float32, or float64, complex64, complex128 where a dtype is that wide."""
+    return jnp.result_type(jnp.float32, *dtypes)
+
+
+def real_dtype(dtype):
+    """Dtype of |x| for x of `dtype`."""
+    return jnp.finfo(dtype).dtype
+
+
+def scalar_dtype():
+    """Dtype of the per-step scalars: float32, or float64 under `jax_enable_x64`."""
+    return jnp.result_type(float)
+
+
+def narrow(x, dtype):
+    """`x` as `dtype`, with finite values beyond its range kept at the range's end instead of infinity."""
+    if jnp.issubdtype(x.dtype, jnp.floating) and jnp.finfo(dtype).max < jnp.finfo(x.dtype).max:
+        top = float(jnp.finfo(dtype).max)
+        x = jnp.where(jnp.isfinite(x), jnp.clip(x, -top, top), x)
+    return x.astype(dtype)
+
+
+def round_stochastically(x, dtype, key):
+    """`x` (float32) as the narrower `dtype`, up or down with probabilities that keep the mean.
+
+    Random bits are added below the last kept bit of the significand, then cut off. Subnormal float16 values round to nearest.
+    """
+    dropped = 23 - jnp.finfo(dtype).nmant
+    bits = jax.lax.bitcast_convert_type(x, jnp.uint32)
+    noise = jax.random.bits(key, x.shape, jnp.uint32) >> (32 - dropped)
+    cut = ((bits + noise) >> dropped) << dropped
+    return narrow(jnp.where(jnp.isfinite(x), jax.lax.bitcast_convert_type(cut, jnp.float32), x), dtype)
+
+
+# Averages. A decay rate beta enters as rate = 1 - beta, so that nothing is lost to rounding near beta = 1.
+
+
+def average(old, new, rate):
+    """Exponential moving average: old + rate (new - old) = beta old + (1 - beta) new."""
+    return old + rate * (new - old)
+
+
+def decayed_sum(old, new, rate):
+    """Decayed sum: beta old + new, with beta = 1 - rate."""
+    return old - rate * old + new
+
+
+def log_decay(rate):
+    """log(beta) for rate = 1 - beta. At beta = 0 it is `LOG_OF_ZERO`, continued linearly, so that derivatives stay right."""
+    inside = rate < 1
+    safe = jnp.where(inside, rate, 0.5)
+    return jnp.where(inside, jnp.log1p(-safe), LOG_OF_ZERO + (1 - rate) * 1e20)
+
+
+def mean_log_decay(old, rate, t):
+    """Mean of log(beta_1) ... log(beta_t): the whole memory that bias correction needs, for constant or scheduled beta.
+
+    For a constant beta the increment is exactly zero, so nothing accumulates.
+    """
+    return old + (log_decay(rate) - old) / t
+
+
+def debias_weight(mean_log, t):
+    """Total weight 1 - beta_1 ... beta_t of an average that started at zero: -expm1(t mean_log)."""
+    return -jnp.expm1(t * mean_log)
+
+
+# Squares, roots, ratios
+
+
+def abs_sq(x):
+    """|x|^2, real. Held at half the largest finite number, so that finite gradients never put an infinity into an average."""
+    square = jnp.real(x) ** 2 + jnp.imag(x) ** 2 if jnp.iscomplexobj(x) else x * x
+    return below_overflow(square)
+
+
+def below_overflow(x):
+    """min(x, half the largest finite number); NaN stays NaN."""
+    return jnp.minimum(x, jnp.finfo(x.dtype).max / 2)
+
+
+def sum_of_squares(x):
+    """Sum of |x|^2 over the whole array, a real scalar."""
+    return below_overflow(jnp.sum(abs_sq(x)))
+
+
+def norm(x):
+    """Euclidean norm of the whole array, a real scalar."""
+    return root(sum_of_squares(x))
+
+
+@jax.custom_jvp
+def root(x):
+    """Square root with derivative 0 (instead of infinity) at 0."""
+    return jnp.sqrt(x)
+
+
+@root.defjvp
+def _root_jvp(primals, tangents):
+    (x,), (dx,) = primals, tangents
+    y = root(x)
+    return y, dx * ratio(jnp.full_like(y, 0.5), y)
+
+
+def ratio(numerator, denominator):
+    """numerator / denominator, and 0 where the denominator is 0."""
+    nonzero = denominator != 0
+    return jnp.where(nonzero, numerator / jnp.where(nonzero, denominator, 1), 0)
+
+
+# Schedules
+
+
+def linear_warmup(end, steps, count):
+    """end min((count + 1) / steps, 1)."""
+    return end * jnp.minimum((count + 1) / steps, 1)
+
+
+def half_life_warmup(start, end, steps, count):
+    """Rate 1 - beta of a decay whose half-life grows linearly from that of rate `start` to that of `end` over `steps`, at t = count + 1.
+
+    The half-life of beta is log(1/2) / log(beta + 1e-8), as in AdEMAMix's code.
+    """
+    share = jnp.minimum((count + 1) / steps, 1)
+    mean_inverse = (1 - share) / jnp.log1p(1e-8 - start) + share / jnp.log1p(1e-8 - end)
+    return jnp.where(share < 1, -jnp.expm1(1 / mean_inverse), end)

@@ -1,0 +1,157 @@
+"""The update rule: a line of stages that is a pytree and an Optax gradient transformation."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from adamx import execution, wiring
+from adamx.storage import Rounding, Storage
+from adamx.structure import tree_hash, trees_equal
+
+
+class UpdateRule(optax.GradientTransformationExtraArgs):
+    """A line of stages, run over the leaves of a tree. Made by `update_rule`, or by a rule's own function such as `adamx.adamw`.
+
+    It is an `optax.GradientTransformationExtraArgs`, so whatever takes one takes a rule; and a pytree whose leaves are its numeric
+    hyperparameters (a decay rate as 1 - beta), so `jit`, `vmap`, `grad` and checkpoints treat a rule as data. It is equal and hashable by
+    value where its leaves are Python numbers, can be pickled, and prints as its line of stages.
+
+    Attributes:
+      stages: The stages, in order of execution.
+      storages: (slot name, `Storage`) pairs, for slots not kept as `Float32()`; ("params", `Rounding`) for the parameters.
+
+    >>> rule = update_rule(Momentum(0.9), SecondMoment(0.999), DivideByRoot(), LearningRate(0.1))
+    >>> params = jnp.array([1.0, -2.0])
+    >>> state = rule.init(params)
+    >>> updates, state = rule.update(2 * params, state, params)
+    >>> print(updates)
+    [-0.1  0.1]
+    >>> rule.replace(SecondMoment, Belief(0.99))
+    Momentum(b1=0.9) | Belief(b2=0.99, eps_root=1e-16) | DivideByRoot(eps=1e-08, eps_root=0.0) | LearningRate(learning_rate=0.1)
+    """
+
+    def __new__(cls, stages, storages=()):
+        """Unchecked; JAX calls it with tracers and placeholders. Use `update_rule`."""
+        init = functools.partial(execution.init, stages, storages)
+        update = functools.partial(_update, stages, storages)
+        self = super().__new__(cls, init, update)
+        self.stages, self.storages = stages, storages
+        return self
+
+    def trace(self, grads, state, params=None):
+        """`update`, and a look inside. What is not read of the signals costs nothing once compiled.
+
+        Returns:
+          updates, state, and a tree like the parameters of each leaf's final `Signal` (None where there was no gradient).
+        """
+        return execution.advance(self.stages, self.storages, grads, state, params, wants_signal=True)
+
+    def step(self, grads, state, params):
+        """Update and apply in one: the new parameters are rounded once, from p + u in compute precision.
+
+        A float16 or bfloat16 parameter is rounded as `store(params=...)` says, by default stochastically, so that updates below its
+        resolution are not lost.
+
+        Returns:
+          new parameters (dtypes as before), state.
+        """
+        if params is None:
+            raise ValueError("step applies the update to the parameters: call step(grads, state, params).")
+        rounding = execution.rounding_of(self.storages)
+        params, state, _ = execution.advance(self.stages, self.storages, grads, state, params, rounding=rounding)
+        return params, state
+
+    def then(self, *stages):
+        """A new rule with `stages` after the present ones."""
+        return _checked((*self.stages, *stages), self.storages)
+
+    def replace(self, kind, stage):
+        """A new rule with its one stage of type `kind` (at the top, or wrapped in another) replaced by `stage`."""
+        return _checked(wiring.replaced(self.stages, kind, stage), self.storages)
+
+    def insert(self, stage, *, before=None, after=None):
+        """A new rule with `stage` before or after its one stage of the type given."""
+        if (before is None) == (after is None):
+            raise TypeError(
+                "insert takes the type of a neighbour: insert(stage, before=Type) or insert(stage, after=Type)."
+            )
+        at = wiring.position_of(self.stages, before or after) + (before is None)
+        return _checked((*self.stages[:at], stage, *self.stages[at:]), self.storages)
+
+    def store(self, **storages):
+        """A new rule that keeps the named slots otherwise: `rule.store(mu=BFloat16())`; `params=Nearest()` sets how `step` rounds."""
+        for name, storage in storages.items():
+            expected = Rounding if name == "params" else Storage
+            if not isinstance(storage, expected):
+                raise TypeError(f"store({name}=...) takes a {expected.__name__}, got {storage!r}.")
+        return _checked(self.stages, tuple(sorted({**dict(self.storages), **storages}.items())))
+
+    def __repr__(self):
+        kept = ", ".join(f"{name}={storage!r}" for name, storage in self.storages)
+        return wiring.line(self.stages) + (f" with {kept}" if kept else "")
+
+    def __reduce__(self):
+        return UpdateRule, (self.stages, self.storages)
+
+    __eq__ = trees_equal
+    __hash__ = tree_hash
+
+    def __ne__(self, other):
+        return not self == other
+
+
+jax.tree_util.register_pytree_with_keys(
+    UpdateRule,
+    lambda rule: (((jax.tree_util.GetAttrKey("stages"), rule.stages),), rule.storages),
+    lambda storages, children: UpdateRule(*children, storages),
+)
+
+
+def update_rule(*stages):
+    """Builds a rule from its stages and checks that they fit together.
+
+    Raises:
+      TypeError: something that is not a stage.
+      WiringError: a stage reads what no stage before it writes, or writes what no stage after it reads; no stage writes the update; two
+        stages remember under one name.
+
+    >>> update_rule(Momentum(0.9), TakeMomentum(), LearningRate(0.1))
+    Momentum(b1=0.9) | TakeMomentum() | LearningRate(learning_rate=0.1)
+    """
+    return _checked(stages)
+
+
+def _checked(stages, storages=()):
+    wiring.check(stages, storages)
+    return UpdateRule(tuple(stages), storages)
+
+
+def _update(stages, storages, grads, state, params=None, **extra):
+    """Optax's `update`: the updates, in the gradients' dtypes, and the new state. Extra arguments are for other transformations."""
+    updates, state, _ = execution.advance(stages, storages, grads, state, params)
+    return updates, state
+
+
+def axes_of(rule):
+    """The `in_axes` tree of a batched rule for `jax.vmap`: 0 where a leaf is an array with a leading axis, else None.
+
+    >>> rules = update_rule(TakeGradient(), LearningRate(jnp.array([0.1, 0.2])))
+    >>> print(jax.vmap(lambda rule: rule.update(1.0, rule.init(1.0))[0], in_axes=(axes_of(rules),))(rules))
+    [-0.1 -0.2]
+    """
+    return jax.tree.map(lambda leaf: 0 if jnp.ndim(leaf) else None, rule)
+
+
+def stack(rules):
+    """One batched rule of several of the same line: each leaf an array with a leading axis of length `len(rules)`.
+
+    Raises:
+      ValueError: no rules, or rules of different lines.
+    """
+    rules = list(rules)
+    if len({jax.tree.structure(rule) for rule in rules}) != 1:
+        lines = "; ".join(dict.fromkeys(repr(rule) for rule in rules)) or "none"
+        raise ValueError(f"stack takes one or more rules of the same stages and static fields, got: {lines}.")
+    return jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(leaf) for leaf in leaves]), *rules)

@@ -1,0 +1,198 @@
+"""What a stage is, and the stages that wrap another."""
+
+import dataclasses
+from collections.abc import Callable, Hashable
+
+import jax
+
+from adamx.numerics import debias_weight, mean_log_decay
+from adamx.structure import node, path_of, static
+
+stage = node
+"""Class decorator of a stage: a frozen dataclass that is a pytree of its hyperparameters."""
+
+
+def as_parameter(shape):
+    """Shape of a slot: the parameter's."""
+    return shape
+
+
+def one_per_leaf(shape):
+    """Shape of a slot: a scalar for each leaf."""
+    return ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Slot:
+    """Something a stage remembers for each parameter.
+
+    Attributes:
+      name: Unique in a rule; Optax's name where it has one (`mu`, `nu`, `nu_max`).
+      signed: False for what is never negative; such a slot is real also for complex parameters.
+      shape: Function from the parameter's shape to the slot's.
+    """
+
+    name: str
+    signed: bool = True
+    shape: Callable = as_parameter
+
+
+class Stage:
+    """One piece of a rule, written for one array: a frozen dataclass made by `@stage`.
+
+    Attributes:
+      reads: Fields of `Signal` that must have been written before.
+      writes: Fields that this stage writes.
+      before: Fields that must not have been written before: the stage belongs earlier in the line.
+      slots: What it remembers for each parameter.
+      scalar_slots: Names among the results of `scalars` that are kept in the state for the next step.
+      elementwise: False where a leaf's elements depend on each other (norms).
+    """
+
+    reads: frozenset | set = frozenset()
+    writes: frozenset | set = frozenset()
+    before: frozenset | set = frozenset()
+    slots: tuple = ()
+    scalar_slots: tuple = ()
+    elementwise = True
+
+    def scalars(self, t, last):
+        """Scalars of step `t`, computed once for all leaves.
+
+        Args:
+          t: Step number, a real scalar, 1 in the first update.
+          last: What `scalar_slots` held after the previous step (zeros at first), by name.
+
+        Here and in `__call__`, every hyperparameter of `self` is a scalar array: schedules have been evaluated.
+        """
+        return {}
+
+    def initial(self):
+        """First values of those slots that do not start at zero, by name."""
+        return {}
+
+    def __call__(self, x, s, k):
+        """The update of one leaf.
+
+        Args:
+          x: `Signal`, arrays in compute precision.
+          s: This stage's slots, by name, in compute precision.
+          k: What `scalars` returned.
+
+        Returns:
+          The signal with `writes` written, and the new slots.
+        """
+        raise NotImplementedError
+
+    def on_leaves(self, structure, leaves):
+        """For each leaf of the tree, whether the stage applies to it; None for all of them."""
+        return None
+
+    @classmethod
+    def convert(cls, value, where):
+        """`value` if it is a stage of this class, for fields that hold one. Raises TypeError if it is not."""
+        if not isinstance(value, cls):
+            raise TypeError(f"{where} must be a {cls.__name__}, got {value!r}.")
+        return value
+
+
+def average_scalars(decay, t, last, name):
+    """The scalars of an average with `decay`: its `rate`, debias `weight`, and the scalar slot `name`."""
+    rate = decay.complement
+    log = mean_log_decay(last[name], rate, t)
+    return {"rate": rate, "weight": debias_weight(log, t), name: log}
+
+
+# Stages that wrap another stage
+
+
+class Wrapper(Stage):
+    """A stage that modifies the stage in its field `inner`, and is as that stage where it does not say otherwise."""
+
+    inner: Stage
+
+    reads = property(lambda self: self.inner.reads)
+    writes = property(lambda self: self.inner.writes)
+    before = property(lambda self: self.inner.before)
+    slots = property(lambda self: self.inner.slots)
+    scalar_slots = property(lambda self: self.inner.scalar_slots)
+    elementwise = property(lambda self: self.inner.elementwise)
+
+    def scalars(self, t, last):
+        return self.inner.scalars(t, last)
+
+    def initial(self):
+        return self.inner.initial()
+
+    def on_leaves(self, structure, leaves):
+        return self.inner.on_leaves(structure, leaves)
+
+
+@stage
+class OnUpdate(Wrapper):
+    """Runs a first-moment stage on the update instead of the gradient: u <- m(u).
+
+    RMSProp with momentum accumulates its updates this way.
+    """
+
+    inner: Stage
+
+    reads = property(lambda self: (self.inner.reads - {"g"}) | {"u"})
+    writes = frozenset({"u"})
+
+    def __call__(self, x, s, k):
+        y, s = self.inner(x.write(g=x.u), s, k)
+        return x.write(u=y.m), s
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskOfTree:
+    """A mask given as Optax does: a function from the parameter tree to a tree (or prefix) of booleans."""
+
+    function: Callable
+
+
+@stage
+class Masked(Wrapper):
+    """A stage restricted to some leaves; see `masked`."""
+
+    inner: Stage
+    mask: Hashable = static()
+
+    # On the other leaves the fields it writes keep their earlier value, so there must be one.
+    reads = property(lambda self: self.inner.reads | self.inner.writes)
+
+    def __call__(self, x, s, k):
+        return self.inner(x, s, k)
+
+    def on_leaves(self, structure, leaves):
+        if callable(self.mask):
+            return [bool(self.mask(path_of(structure, i), leaf)) for i, leaf in enumerate(leaves)]
+        if isinstance(self.mask, MaskOfTree):
+            flags = self.mask.function(jax.tree.unflatten(structure, leaves))
+        else:
+            flags = jax.tree.unflatten(self.mask[1], self.mask[0])
+        try:
+            full = jax.tree.broadcast(flags, jax.tree.unflatten(structure, leaves))
+        except ValueError as error:
+            raise ValueError(
+                f"the mask of {self.inner!r} is not a tree (or prefix) of the parameters: {error}"
+            ) from None
+        return [bool(flag) for flag in jax.tree.leaves(full)]
+
+
+def masked(stage, mask):
+    """Restricts `stage` to some leaves. The state's structure does not depend on the mask.
+
+    Args:
+      stage: Any stage.
+      mask: A tree of booleans with the parameters' structure or a prefix of it; or a function `mask(path, parameter) -> bool` of a leaf,
+        the path as in `"params['dense']['bias']"`; or a `MaskOfTree`, Optax's form, of the whole tree.
+
+    Returns:
+      A stage, which leaves the signal of the other leaves as it was.
+    """
+    if not callable(mask) and not isinstance(mask, MaskOfTree):
+        leaves, structure = jax.tree.flatten(mask)
+        mask = (tuple(bool(leaf) for leaf in leaves), structure)
+    return Masked(stage, mask)

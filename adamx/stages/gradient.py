@@ -1,0 +1,72 @@
+"""Stages that rewrite the gradient before the moments see it, or pass it on."""
+
+import jax.numpy as jnp
+
+from adamx.hyperparameters import NonNegative
+from adamx.numerics import ratio, root
+from adamx.stages.base import Stage, stage
+
+
+@stage
+class NormaliseGradient(Stage):
+    """Divides the gradient by the root of the second moment: g <- g / (sqrt(v + eps_root) + eps).
+
+    Put before a momentum it makes the average of ratios (NovoGrad, LaProp), where Adam is the ratio of averages.
+
+    Attributes:
+      eps: Added to the root.
+      eps_root: Added under the root.
+    """
+
+    eps: NonNegative = 1e-8
+    eps_root: NonNegative = 0.0
+
+    reads, writes = {"g", "v"}, {"g"}
+
+    def __call__(self, x, s, k):
+        return x.write(g=ratio(x.g, root(x.v + self.eps_root) + self.eps)), s
+
+
+@stage
+class NormaliseGradientByMax(Stage):
+    """Divides the gradient by the root of the second moment, held above eps: g <- g / max(sqrt(v), eps) (ADOPT).
+
+    Attributes:
+      eps: Least denominator.
+    """
+
+    eps: NonNegative = 1e-6
+
+    reads, writes = {"g", "v"}, {"g"}
+
+    def __call__(self, x, s, k):
+        return x.write(g=ratio(x.g, jnp.maximum(root(x.v), self.eps))), s
+
+
+@stage
+class ClipGradient(Stage):
+    """Clips each element of the gradient: g <- min(max(g, -limit), limit); complex elements by modulus.
+
+    Attributes:
+      limit: Largest modulus.
+    """
+
+    limit: NonNegative
+
+    reads, writes = {"g"}, {"g"}
+
+    def __call__(self, x, s, k):
+        if jnp.iscomplexobj(x.g):
+            size = jnp.abs(x.g)
+            return x.write(g=x.g * ratio(jnp.minimum(size, self.limit), size)), s
+        return x.write(g=jnp.clip(x.g, -self.limit, self.limit)), s
+
+
+@stage
+class TakeGradient(Stage):
+    """Makes the (rewritten) gradient the update: u = g."""
+
+    reads, writes = {"g"}, {"u"}
+
+    def __call__(self, x, s, k):
+        return x.write(u=x.g), s

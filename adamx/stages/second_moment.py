@@ -1,0 +1,317 @@
+"""Stages that average the squared gradient and write the second moment v."""
+
+import jax.numpy as jnp
+
+from adamx.hyperparameters import Decay, NonNegative
+from adamx.numerics import abs_sq, average, below_overflow, sum_of_squares
+from adamx.stages.base import Slot, Stage, Wrapper, average_scalars, one_per_leaf, stage
+
+
+class SecondMomentStage(Stage):
+    """A second moment in two halves, so that wrappers can stand between them: `accumulate` the slots, then `read_out` v."""
+
+    slots = (Slot("nu", signed=False),)
+    reads, writes = {"g"}, {"v"}
+    initial_value = 0.0
+
+    def initial(self):
+        return {"nu": self.initial_value}
+
+    def accumulate(self, x, s, k):
+        """The new slots."""
+        raise NotImplementedError
+
+    def read_out(self, s, k):
+        """The second moment v for slots `s`."""
+        return s["nu"]
+
+    def __call__(self, x, s, k):
+        s = self.accumulate(x, s, k)
+        return x.write(v=self.read_out(s, k)), s
+
+
+class _Averaged(SecondMomentStage):
+    scalar_slots = ("nu_log_decay",)
+
+    def scalars(self, t, last):
+        return average_scalars(self.b2, t, last, "nu_log_decay")
+
+    def accumulate(self, x, s, k):
+        return {"nu": average(s["nu"], abs_sq(x.g), k["rate"])}
+
+
+@stage
+class SecondMoment(_Averaged):
+    """Exponential average of the squared gradient, bias-corrected (Adam).
+
+        nu_t = b2 nu_{t-1} + (1 - b2) |g_t|^2,    v_t = nu_t / (1 - b2^t)
+
+    Attributes:
+      b2: Decay rate.
+      initial_value: nu_0.
+    """
+
+    b2: Decay = 0.999
+    initial_value: NonNegative = 0.0
+
+    def read_out(self, s, k):
+        return s["nu"] / k["weight"]
+
+
+@stage
+class RawSecondMoment(_Averaged):
+    """Exponential average of the squared gradient without bias correction: v_t = nu_t = b2 nu_{t-1} + (1 - b2) |g_t|^2 (RMSProp).
+
+    Attributes:
+      b2: Decay rate.
+      initial_value: nu_0.
+    """
+
+    b2: Decay = 0.999
+    initial_value: NonNegative = 0.0
+
+
+@stage
+class Yogi(_Averaged):
+    """Yogi's second moment, which changes by at most (1 - b2) |g_t|^2 a step.
+
+        nu_t = nu_{t-1} - (1 - b2) sign(nu_{t-1} - |g_t|^2) |g_t|^2,    v_t = nu_t / (1 - b2^t)
+
+    Attributes:
+      b2: Decay rate.
+      initial_value: nu_0.
+    """
+
+    b2: Decay = 0.999
+    initial_value: NonNegative = 1e-6
+
+    def accumulate(self, x, s, k):
+        square = abs_sq(x.g)
+        return {"nu": s["nu"] - k["rate"] * jnp.sign(s["nu"] - square) * square}
+
+    def read_out(self, s, k):
+        return s["nu"] / k["weight"]
+
+
+@stage
+class RawYogi(Yogi):
+    """`Yogi` without bias correction: v_t = nu_t.
+
+    Attributes:
+      b2: Decay rate.
+      initial_value: nu_0.
+    """
+
+    def read_out(self, s, k):
+        return s["nu"]
+
+
+@stage
+class Belief(_Averaged):
+    """Exponential average of the squared surprise, the gradient less its own average (AdaBelief).
+
+        nu_t = b2 nu_{t-1} + (1 - b2) |g_t - mu_t|^2 + eps_root,    v_t = nu_t / (1 - b2^t)
+
+    Attributes:
+      b2: Decay rate.
+      eps_root: Added to the stored average in every step, as in the authors' code.
+    """
+
+    b2: Decay = 0.999
+    eps_root: NonNegative = 1e-16
+
+    reads = {"g", "mu"}
+
+    def accumulate(self, x, s, k):
+        return {"nu": average(s["nu"], abs_sq(x.g - x.mu), k["rate"]) + self.eps_root}
+
+    def read_out(self, s, k):
+        return s["nu"] / k["weight"]
+
+
+class _Centred(_Averaged):
+    slots = (Slot("nu", signed=False), Slot("g_mean"))
+
+    def accumulate(self, x, s, k):
+        raised = s["nu"] + k["rate"] * abs_sq(x.g - s["g_mean"])
+        return {"nu": raised - k["rate"] * raised, "g_mean": average(s["g_mean"], x.g, k["rate"])}
+
+
+@stage
+class CentredSecondMoment(_Centred):
+    """Exponentially weighted variance, by a recurrence that cannot turn negative (centred RMSProp).
+
+        nu_t = b2 (nu_{t-1} + (1 - b2) |g_t - mean_{t-1}|^2),    mean_t = b2 mean_{t-1} + (1 - b2) g_t,    v_t = nu_t
+
+    With initial_value 0 it equals average(|g|^2) - |average(g)|^2 exactly, which by subtraction (torch, Optax) turns negative.
+
+    Attributes:
+      b2: Decay rate.
+      initial_value: nu_0.
+    """
+
+    b2: Decay = 0.9
+    initial_value: NonNegative = 0.0
+
+
+@stage
+class DebiasedCentredSecondMoment(_Centred):
+    """`CentredSecondMoment` of bias-corrected averages: the same recurrence with b2 (1 - b2^{t-1}) / (1 - b2^t) for b2.
+
+    Attributes:
+      b2: Decay rate.
+      initial_value: nu_0.
+    """
+
+    b2: Decay = 0.9
+    initial_value: NonNegative = 0.0
+
+    def scalars(self, t, last):
+        k = super().scalars(t, last)
+        return k | {"rate": jnp.where(t > 1, k["rate"] / k["weight"], 1)}
+
+
+@stage
+class SumOfSquares(SecondMomentStage):
+    """Sum of the squared gradients: v_t = nu_t = nu_{t-1} + |g_t|^2 (AdaGrad).
+
+    Attributes:
+      initial_value: nu_0.
+    """
+
+    initial_value: NonNegative = 0.1
+
+    def accumulate(self, x, s, k):
+        return {"nu": below_overflow(s["nu"] + abs_sq(x.g))}
+
+
+@stage
+class InfinityMoment(SecondMomentStage):
+    """Decayed maximum of the gradient's modulus: v_t = nu_t = max(b2 nu_{t-1}, |g_t| + eps) (Adamax). It is the denominator itself.
+
+    Attributes:
+      b2: Decay rate.
+      eps: Added to the modulus.
+    """
+
+    b2: Decay = 0.999
+    eps: NonNegative = 1e-8
+
+    def accumulate(self, x, s, k):
+        rate = self.b2.complement
+        return {"nu": jnp.maximum(s["nu"] - rate * s["nu"], jnp.abs(x.g) + self.eps)}
+
+
+@stage
+class DelayedSecondMoment(SecondMomentStage):
+    """The second moment before this step's gradient enters it (ADOPT).
+
+        v_t = nu_{t-1},    nu_t = b2 nu_{t-1} + (1 - b2) |g_t|^2,    nu_1 = |g_1|^2
+
+    In the first step there is none yet: the gradient is only measured, and rewritten to zero.
+
+    Attributes:
+      b2: Decay rate.
+    """
+
+    b2: Decay = 0.9999
+
+    writes = {"v", "g"}
+
+    def scalars(self, t, last):
+        return {"rate": jnp.where(t > 1, self.b2.complement, 1), "measured": jnp.where(t > 1, 1.0, 0.0)}
+
+    def accumulate(self, x, s, k):
+        return {"nu": average(s["nu"], abs_sq(x.g), k["rate"])}
+
+    def __call__(self, x, s, k):
+        return x.write(v=s["nu"], g=k["measured"] * x.g), self.accumulate(x, s, k)
+
+
+@stage
+class LayerSecondMoment(SecondMomentStage):
+    """Average of the squared norm of a leaf's gradient, one number a leaf (NovoGrad).
+
+        v_t = nu_t = b2 nu_{t-1} + (1 - b2) ||g_t||^2,    nu_1 = ||g_1||^2
+
+    Attributes:
+      b2: Decay rate.
+    """
+
+    b2: Decay = 0.25
+
+    slots = (Slot("nu", signed=False, shape=one_per_leaf),)
+    elementwise = False
+
+    def scalars(self, t, last):
+        return {"rate": jnp.where(t > 1, self.b2.complement, 1)}
+
+    def accumulate(self, x, s, k):
+        return {"nu": average(s["nu"], sum_of_squares(x.g), k["rate"])}
+
+
+# Second moments made of another one
+
+
+class _OfAnother(Wrapper, SecondMomentStage):
+    pass
+
+
+@stage
+class FromFirstGradient(_OfAnother):
+    """A second moment that starts at the first squared gradient: nu_0 = |g_1|^2.
+
+    Attributes:
+      inner: A second moment, best one without bias correction.
+    """
+
+    inner: SecondMomentStage
+
+    def scalars(self, t, last):
+        return self.inner.scalars(t, last) | {"first": t == 1}
+
+    def accumulate(self, x, s, k):
+        return self.inner.accumulate(x, s | {"nu": jnp.where(k["first"], abs_sq(x.g), s["nu"])}, k)
+
+    def read_out(self, s, k):
+        return self.inner.read_out(s, k)
+
+
+class _Maximum(_OfAnother):
+    slots = property(lambda self: (*self.inner.slots, Slot("nu_max", signed=False)))
+
+
+@stage
+class RunningMax(_Maximum):
+    """The largest second moment so far: nu_max_t = max(nu_max_{t-1}, nu_t), read out (bias-corrected) as the inner stage would (AMSGrad).
+
+    Attributes:
+      inner: A second moment.
+    """
+
+    inner: SecondMomentStage
+
+    def accumulate(self, x, s, k):
+        new = self.inner.accumulate(x, s, k)
+        return new | {"nu_max": jnp.maximum(s["nu_max"], new["nu"])}
+
+    def read_out(self, s, k):
+        return self.inner.read_out(s | {"nu": s["nu_max"]}, k)
+
+
+@stage
+class DebiasedRunningMax(_Maximum):
+    """The largest bias-corrected second moment so far: v_t = nu_max_t = max(nu_max_{t-1}, v_t) (Optax's AMSGrad).
+
+    Attributes:
+      inner: A second moment.
+    """
+
+    inner: SecondMomentStage
+
+    def accumulate(self, x, s, k):
+        new = self.inner.accumulate(x, s, k)
+        return new | {"nu_max": jnp.maximum(s["nu_max"], self.inner.read_out(new, k))}
+
+    def read_out(self, s, k):
+        return s["nu_max"]

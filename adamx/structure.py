@@ -1,0 +1,110 @@
+"""Pytrees made of frozen dataclasses, and leaves with their paths."""
+
+import dataclasses
+import typing
+
+import jax
+import numpy as np
+import optax
+
+from adamx.hyperparameters import show
+
+
+def static(**options):
+    """A dataclass field that is structure (hashable, compared by value), not a leaf."""
+    return dataclasses.field(metadata={"static": True}, **options)
+
+
+@typing.dataclass_transform(frozen_default=True, field_specifiers=(static, dataclasses.field))
+def node(cls):
+    """Makes `cls` a frozen dataclass and a pytree: its fields are children, its `static` fields structure.
+
+    A field whose annotation has a `convert(value, where)` is converted and checked by it in the constructor, and only there: JAX rebuilds
+    nodes with tracers, None or plain objects in the place of numbers.
+    """
+    cls = dataclasses.dataclass(frozen=True, eq=False, repr=False)(cls)
+    fields = dataclasses.fields(cls)
+    hints = typing.get_type_hints(cls)
+    converters = [(f.name, hints[f.name].convert) for f in fields if hasattr(hints[f.name], "convert")]
+    children = tuple(f.name for f in fields if not f.metadata.get("static"))
+    structure = tuple(f.name for f in fields if f.metadata.get("static"))
+    construct = cls.__init__
+
+    def __init__(self, *args, **kwargs):
+        construct(self, *args, **kwargs)
+        for name, convert in converters:
+            object.__setattr__(self, name, convert(getattr(self, name), f"{type(self).__name__}: {name}"))
+
+    def flatten_with_keys(self):
+        pairs = [(jax.tree_util.GetAttrKey(name), getattr(self, name)) for name in children]
+        return pairs, tuple(getattr(self, name) for name in structure)
+
+    def unflatten(aux, leaves):
+        self = object.__new__(cls)
+        for name, value in zip(children + structure, (*leaves, *aux), strict=True):
+            object.__setattr__(self, name, value)
+        return self
+
+    def __repr__(self):
+        # Left out: options that are off, that is, zero by default and zero.
+        values = [
+            (f.name, getattr(self, f.name))
+            for f in fields
+            if not (f.default == 0.0 and _is_zero(getattr(self, f.name)))
+        ]
+        shown = (show(value) if name == "inner" else f"{name}={show(value)}" for name, value in values)
+        return f"{cls.__name__}({', '.join(shown)})"
+
+    __init__.__wrapped__ = construct
+    cls.__init__, cls.__repr__ = __init__, __repr__
+    cls.__eq__, cls.__hash__ = trees_equal, tree_hash
+    jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten)
+    return cls
+
+
+def _is_zero(value):
+    return isinstance(value, (int, float)) and value == 0
+
+
+def trees_equal(a, b):
+    """Whether two pytrees have the same type, structure and leaves, by value."""
+    if type(a) is not type(b):
+        return NotImplemented
+    (leaves_a, tree_a), (leaves_b, tree_b) = jax.tree.flatten(a), jax.tree.flatten(b)
+    return tree_a == tree_b and all(np.array_equal(x, y) for x, y in zip(leaves_a, leaves_b, strict=True))
+
+
+def tree_hash(tree):
+    """Hash of structure and leaves; the leaves must be Python or NumPy numbers."""
+    leaves, structure = jax.tree.flatten(tree)
+    return hash((structure, tuple(leaves)))
+
+
+# Leaves with paths
+
+
+def is_absent(leaf):
+    """Whether a gradient is missing: None, or masked out by `optax.masked`."""
+    return leaf is None or isinstance(leaf, optax.MaskedNode)
+
+
+def path_of(structure, index):
+    """Path of leaf number `index`, for messages: `params['dense']['kernel']`."""
+    numbered = jax.tree.unflatten(structure, range(structure.num_leaves))
+    paths = jax.tree_util.tree_leaves_with_path(numbered)
+    return f"params{jax.tree_util.keystr(paths[index][0])}"
+
+
+def leaves_like(structure, tree, what):
+    """Leaves of `tree` in the order of `structure`, where a leaf may be None or an Optax mask.
+
+    Raises:
+      ValueError: the trees differ; names `what` and the first difference.
+    """
+    try:
+        return structure.flatten_up_to(tree)
+    except ValueError as error:
+        raise ValueError(
+            f"{what} have another tree structure than the parameters that init saw: {error} "
+            "Pass the tree that jax.grad returns for those parameters (a leaf without a gradient may be None)."
+        ) from None

@@ -1,0 +1,156 @@
+"""Checks, when a rule is built, that its stages fit together; and how a line of stages is searched and edited."""
+
+import dataclasses
+
+import optax
+
+from adamx.stages.base import Stage, Wrapper
+
+GIVEN = frozenset({"t", "p", "g", "raw"})
+"""Fields of the signal that are there before the first stage."""
+
+
+class WiringError(ValueError):
+    """The stages of a rule do not fit together."""
+
+
+def check(stages, storages):
+    """Raises TypeError or WiringError, with what is wrong, where, and what to do, if `stages` are not a rule."""
+    if not stages:
+        raise WiringError(
+            "a rule needs at least one stage, for example update_rule(TakeGradient(), LearningRate(0.1))."
+        )
+    for stage in stages:
+        _check_type(stage)
+    written = set(GIVEN)
+    for position, stage in enumerate(stages, start=1):
+        _check_fields(stage, position, written)
+        written |= stage.writes
+    if "u" not in written:
+        raise WiringError(
+            f"no stage writes `u`, the update. Written: {_fields(written)}. End the line with {_writers('u')} (and a LearningRate)."
+        )
+    _check_used(stages)
+    _check_unique(stages)
+    owned = {slot.name: slot for slot in slots_of(stages)}
+    for name, storage in storages:
+        if name == "params":
+            continue
+        if name not in owned:
+            raise WiringError(f"the rule has no slot {name!r} to store; its slots are {_fields(owned)}.")
+        storage.check(owned[name])
+
+
+def slots_of(stages):
+    """All slots of a line, in order."""
+    return [slot for stage in stages for slot in stage.slots]
+
+
+def replaced(stages, kind, new):
+    """`stages` with the one stage of type `kind`, at the top or wrapped in another, replaced by `new`."""
+    found = [stage for top in stages for stage in _nested(top) if isinstance(stage, kind)]
+    _one(found, kind, stages)
+
+    def edit(stage):
+        if isinstance(stage, kind):
+            return new
+        return dataclasses.replace(stage, inner=edit(stage.inner)) if isinstance(stage, Wrapper) else stage
+
+    return tuple(edit(stage) for stage in stages)
+
+
+def position_of(stages, kind):
+    """Index of the one stage that is, or wraps, a `kind`."""
+    found = [i for i, top in enumerate(stages) if any(isinstance(stage, kind) for stage in _nested(top))]
+    return _one(found, kind, stages)
+
+
+def _nested(stage):
+    yield stage
+    if isinstance(stage, Wrapper):
+        yield from _nested(stage.inner)
+
+
+def _one(found, kind, stages):
+    if len(found) != 1:
+        count = "no" if not found else f"{len(found)} times a"
+        raise WiringError(
+            f"the rule has {count} {kind.__name__}: {line(stages)}. Name the type of a stage that it has once."
+        )
+    return found[0]
+
+
+def line(stages):
+    """The stages as they are printed, in a line."""
+    return " | ".join(repr(stage) for stage in stages)
+
+
+def _check_type(stage):
+    if isinstance(stage, Stage):
+        return
+    if isinstance(stage, type) and issubclass(stage, Stage):
+        raise TypeError(f"update_rule takes stages, got the class {stage.__name__}: write {stage.__name__}(...).")
+    if isinstance(stage, optax.GradientTransformation):
+        raise TypeError(
+            "update_rule takes stages, got a gradient transformation: put whole transformations together with adamx.chain."
+        )
+    raise TypeError(f"update_rule takes stages, got {stage!r}.")
+
+
+def _check_fields(stage, position, written):
+    name = f"{_name(stage)} (stage {position})"
+    for field in sorted(stage.reads - written):
+        raise WiringError(
+            f"{name} reads `{field}`, which no stage before it writes. Written so far: {_fields(written)}. "
+            f"Put a stage that writes `{field}` before it: {_writers(field)}."
+        )
+    for field in sorted(stage.before & written):
+        raise WiringError(
+            f"{name} must stand before the stage that writes `{field}` ({_writers(field)}), but comes after it."
+        )
+
+
+def _check_used(stages):
+    needed = {"u"}
+    for position, stage in reversed(list(enumerate(stages, start=1))):
+        if not stage.writes & needed:
+            raise WiringError(
+                f"{_name(stage)} (stage {position}) writes {_fields(stage.writes)}, which no stage after it reads. "
+                f"Move it before the stage that should see it, or leave it out. Read after it: {_fields(needed)}."
+            )
+        needed = (needed - stage.writes) | stage.reads
+
+
+def _check_unique(stages):
+    for kind, names in (
+        ("slot", [(slot.name, stage) for stage in stages for slot in stage.slots]),
+        ("scalar", [(name, stage) for stage in stages for name in stage.scalar_slots]),
+    ):
+        owner = {}
+        for name, stage in names:
+            if name in owner:
+                raise WiringError(
+                    f"{kind} {name!r} belongs to both {_name(owner[name])} and {_name(stage)}; "
+                    "each name is unique in a rule. Keep one of the two stages, or give one of them other slot names in a subclass."
+                )
+            owner[name] = stage
+
+
+def _name(stage):
+    return f"{type(stage).__name__}({_name(stage.inner)})" if isinstance(stage, Wrapper) else type(stage).__name__
+
+
+def _fields(names):
+    return ", ".join(f"`{name}`" for name in sorted(names)) or "none"
+
+
+def _writers(field):
+    """Names of the stages that write `field`, for messages."""
+
+    def below(cls):
+        for sub in cls.__subclasses__():
+            yield sub
+            yield from below(sub)
+
+    names = {c.__name__ for c in below(Stage) if isinstance(c.writes, set) and field in c.writes}
+    return ", ".join(sorted(name for name in names if not name.startswith("_"))) or "(no known stage)"
