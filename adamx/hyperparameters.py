@@ -76,6 +76,7 @@ class NonNegative(Number):
 
     @staticmethod
     def accepts(values):
+        """Whether all of `values` are in range."""
         return bool(np.all(values >= 0))
 
 

@@ -2,6 +2,7 @@
 
 from adamx.stages.base import MaskOfTree as MaskOfTree
 from adamx.stages.base import OnUpdate as OnUpdate
+from adamx.stages.base import SecondMomentStage as SecondMomentStage
 from adamx.stages.base import Slot as Slot
 from adamx.stages.base import Stage as Stage
 from adamx.stages.base import Wrapper as Wrapper
@@ -31,19 +32,18 @@ from adamx.stages.gradient import ClipGradient as ClipGradient
 from adamx.stages.gradient import NormaliseGradient as NormaliseGradient
 from adamx.stages.gradient import NormaliseGradientByMax as NormaliseGradientByMax
 from adamx.stages.gradient import TakeGradient as TakeGradient
+from adamx.stages.of_second_moment import DebiasedRunningMax as DebiasedRunningMax
+from adamx.stages.of_second_moment import FromFirstGradient as FromFirstGradient
+from adamx.stages.of_second_moment import RunningMax as RunningMax
 from adamx.stages.second_moment import Belief as Belief
 from adamx.stages.second_moment import CentredSecondMoment as CentredSecondMoment
 from adamx.stages.second_moment import DebiasedCentredSecondMoment as DebiasedCentredSecondMoment
-from adamx.stages.second_moment import DebiasedRunningMax as DebiasedRunningMax
 from adamx.stages.second_moment import DelayedSecondMoment as DelayedSecondMoment
-from adamx.stages.second_moment import FromFirstGradient as FromFirstGradient
 from adamx.stages.second_moment import InfinityMoment as InfinityMoment
 from adamx.stages.second_moment import LayerSecondMoment as LayerSecondMoment
 from adamx.stages.second_moment import RawSecondMoment as RawSecondMoment
 from adamx.stages.second_moment import RawYogi as RawYogi
-from adamx.stages.second_moment import RunningMax as RunningMax
 from adamx.stages.second_moment import SecondMoment as SecondMoment
-from adamx.stages.second_moment import SecondMomentStage as SecondMomentStage
 from adamx.stages.second_moment import SumOfSquares as SumOfSquares
 from adamx.stages.second_moment import Yogi as Yogi
 from adamx.stages.step import LearningRate as LearningRate

@@ -103,6 +103,29 @@ def average_scalars(decay, t, last, name):
     return {"rate": rate, "weight": debias_weight(log, t), name: log}
 
 
+class SecondMomentStage(Stage):
+    """A second moment in two halves, so that wrappers can stand between them: `accumulate` the slots, then `read_out` v."""
+
+    slots = (Slot("nu", signed=False),)
+    reads, writes = {"g"}, {"v"}
+    initial_value = 0.0
+
+    def initial(self):
+        return {"nu": self.initial_value}
+
+    def accumulate(self, x, s, k):
+        """The new slots."""
+        raise NotImplementedError
+
+    def read_out(self, s, k):
+        """The second moment v for slots `s`."""
+        return s["nu"]
+
+    def __call__(self, x, s, k):
+        s = self.accumulate(x, s, k)
+        return x.write(v=self.read_out(s, k)), s
+
+
 # Stages that wrap another stage
 
 

@@ -73,7 +73,7 @@ class _Rectified(Stage):
 
 
 def average_length(mean_log, t):
-    """Length of the simple average that is as long as the exponential one: rho_t = 2 / (1 - b) - 1 - 2 t b^t / (1 - b^t), b = exp(mean_log).
+    """Length of the simple average that an exponential one is worth: rho_t = 2 / (1 - b) - 1 - 2 t b^t / (1 - b^t), b = exp(mean_log).
 
     By the series of 1/log and of x/(exp(x) - 1) where the terms would cancel: exact to rounding at every b and t.
     """

@@ -1,0 +1,70 @@
+"""Stages that wrap a second moment: another start, or its maximum."""
+
+import jax.numpy as jnp
+
+from adamx.numerics import abs_sq
+from adamx.stages.base import SecondMomentStage, Slot, Wrapper, stage
+
+
+class _OfAnother(Wrapper, SecondMomentStage):
+    pass
+
+
+@stage
+class FromFirstGradient(_OfAnother):
+    """A second moment that starts at the first squared gradient: nu_0 = |g_1|^2.
+
+    Attributes:
+      inner: A second moment, best one without bias correction.
+    """
+
+    inner: SecondMomentStage
+
+    def scalars(self, t, last):
+        return self.inner.scalars(t, last) | {"first": t == 1}
+
+    def accumulate(self, x, s, k):
+        return self.inner.accumulate(x, s | {"nu": jnp.where(k["first"], abs_sq(x.g), s["nu"])}, k)
+
+    def read_out(self, s, k):
+        return self.inner.read_out(s, k)
+
+
+class _Maximum(_OfAnother):
+    slots = property(lambda self: (*self.inner.slots, Slot("nu_max", signed=False)))
+
+
+@stage
+class RunningMax(_Maximum):
+    """The largest second moment so far: nu_max_t = max(nu_max_{t-1}, nu_t), read out (bias-corrected) as the inner stage would (AMSGrad).
+
+    Attributes:
+      inner: A second moment.
+    """
+
+    inner: SecondMomentStage
+
+    def accumulate(self, x, s, k):
+        new = self.inner.accumulate(x, s, k)
+        return new | {"nu_max": jnp.maximum(s["nu_max"], new["nu"])}
+
+    def read_out(self, s, k):
+        return self.inner.read_out(s | {"nu": s["nu_max"]}, k)
+
+
+@stage
+class DebiasedRunningMax(_Maximum):
+    """The largest bias-corrected second moment so far: v_t = nu_max_t = max(nu_max_{t-1}, v_t) (Optax's AMSGrad).
+
+    Attributes:
+      inner: A second moment.
+    """
+
+    inner: SecondMomentStage
+
+    def accumulate(self, x, s, k):
+        new = self.inner.accumulate(x, s, k)
+        return new | {"nu_max": jnp.maximum(s["nu_max"], self.inner.read_out(new, k))}
+
+    def read_out(self, s, k):
+        return s["nu_max"]
