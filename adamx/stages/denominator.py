@@ -9,7 +9,7 @@ from adamx.stages.base import Slot, Stage, stage
 
 @stage
 class DivideByRoot(Stage):
-    """u = m / (sqrt(v + eps_root) + eps), and 0 where the denominator is 0.
+    """u = m / d with d = sqrt(v + eps_root) + eps, and 0 where d is 0.
 
     Attributes:
       eps: Added to the root.
@@ -19,20 +19,21 @@ class DivideByRoot(Stage):
     eps: NonNegative = 1e-8
     eps_root: NonNegative = 0.0
 
-    reads, writes = {"m", "v"}, {"u"}
+    reads, writes = {"m", "v"}, {"d", "u"}
 
     def __call__(self, x, s, k):
-        return x.write(u=ratio(x.m, root(x.v + self.eps_root) + self.eps)), s
+        d = root(x.v + self.eps_root) + self.eps
+        return x.write(d=d, u=ratio(x.m, d)), s
 
 
 @stage
 class Divide(Stage):
-    """u = m / v, and 0 where v is 0 (Adamax, whose second moment is the denominator itself)."""
+    """u = m / d with d = v, and 0 where d is 0 (Adamax)."""
 
-    reads, writes = {"m", "v"}, {"u"}
+    reads, writes = {"m", "v"}, {"d", "u"}
 
     def __call__(self, x, s, k):
-        return x.write(u=ratio(x.m, x.v)), s
+        return x.write(d=x.v, u=ratio(x.m, x.v)), s
 
 
 @stage
@@ -50,11 +51,12 @@ class MatchUpdateSize(Stage):
     eps: NonNegative = 1e-6
 
     slots = (Slot("e_x", signed=False),)
-    reads, writes = {"g", "v"}, {"u"}
+    reads, writes = {"g", "v"}, {"d", "u"}
 
     def __call__(self, x, s, k):
-        u = x.g * ratio(root(s["e_x"] + self.eps), root(x.v + self.eps))
-        return x.write(u=u), {"e_x": average(s["e_x"], abs_sq(u), self.rho.complement)}
+        d = ratio(root(x.v + self.eps), root(s["e_x"] + self.eps))
+        u = ratio(x.g, d)
+        return x.write(d=d, u=u), {"e_x": average(s["e_x"], abs_sq(u), self.rho.complement)}
 
 
 class _Rectified(Stage):

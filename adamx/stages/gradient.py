@@ -9,7 +9,7 @@ from adamx.stages.base import Stage, stage
 
 @stage
 class NormaliseGradient(Stage):
-    """Divides the gradient by the root of the second moment: g <- g / (sqrt(v + eps_root) + eps).
+    """Divides the gradient by the root of the second moment: g <- g / d with d = sqrt(v + eps_root) + eps.
 
     Put before a momentum it makes the average of ratios (NovoGrad, LaProp), where Adam is the ratio of averages.
 
@@ -21,15 +21,16 @@ class NormaliseGradient(Stage):
     eps: NonNegative = 1e-8
     eps_root: NonNegative = 0.0
 
-    reads, writes = {"g", "v"}, {"g"}
+    reads, writes = {"g", "v"}, {"d", "g"}
 
     def __call__(self, x, s, k):
-        return x.write(g=ratio(x.g, root(x.v + self.eps_root) + self.eps)), s
+        d = root(x.v + self.eps_root) + self.eps
+        return x.write(d=d, g=ratio(x.g, d)), s
 
 
 @stage
 class NormaliseGradientByMax(Stage):
-    """Divides the gradient by the root of the second moment, held above eps: g <- g / max(sqrt(v), eps) (ADOPT).
+    """Divides the gradient by the root of the second moment, held above eps: g <- g / d with d = max(sqrt(v), eps) (ADOPT).
 
     Attributes:
       eps: Least denominator.
@@ -37,10 +38,11 @@ class NormaliseGradientByMax(Stage):
 
     eps: NonNegative = 1e-6
 
-    reads, writes = {"g", "v"}, {"g"}
+    reads, writes = {"g", "v"}, {"d", "g"}
 
     def __call__(self, x, s, k):
-        return x.write(g=ratio(x.g, jnp.maximum(root(x.v), self.eps))), s
+        d = jnp.maximum(root(x.v), self.eps)
+        return x.write(d=d, g=ratio(x.g, d)), s
 
 
 @stage
