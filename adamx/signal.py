@@ -17,7 +17,7 @@ class Signal:
       raw: Gradient as given.
       mu: First moment as stored: the raw average, before bias correction.
       m: Momentum as read out: debiased, with Nesterov's look-ahead, mixed.
-      v: Second moment as read out, real (Adamax: the decayed maximum).
+      v: Second moment as read out, real.
       d: Denominator, real: what the momentum, or the gradient before it, is divided by.
       u: Update. Before `LearningRate` it points up the slope; after it, it is what is added to the parameter.
       lr: Learning rate of this step, a real scalar, written by `LearningRate`.

@@ -28,12 +28,12 @@ class DivideByRoot(Stage):
 
 @stage
 class Divide(Stage):
-    """u = m / d with d = v, and 0 where d is 0 (Adamax)."""
+    """u = m / d for a denominator d that is there already, and 0 where it is 0 (Adamax)."""
 
-    reads, writes = {"m", "v"}, {"d", "u"}
+    reads, writes = {"m", "d"}, {"u"}
 
     def __call__(self, x, s, k):
-        return x.write(d=x.v, u=ratio(x.m, x.v)), s
+        return x.write(u=ratio(x.m, x.d)), s
 
 
 @stage

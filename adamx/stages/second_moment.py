@@ -1,10 +1,10 @@
-"""Stages that average the squared gradient and write the second moment v."""
+"""Stages that average the squared gradient and write the second moment v (Adamax: its maximum, the denominator d)."""
 
 import jax.numpy as jnp
 
 from adamx.hyperparameters import Decay, NonNegative
 from adamx.numerics import abs_sq, average, below_overflow, sum_of_squares
-from adamx.stages.base import SecondMomentStage, Slot, average_scalars, one_per_leaf, stage
+from adamx.stages.base import SecondMomentStage, Slot, Stage, average_scalars, one_per_leaf, stage
 
 
 class _Averaged(SecondMomentStage):
@@ -163,8 +163,8 @@ class SumOfSquares(SecondMomentStage):
 
 
 @stage
-class InfinityMoment(SecondMomentStage):
-    """Decayed maximum of the gradient's modulus: v_t = nu_t = max(b2 nu_{t-1}, |g_t| + eps) (Adamax). It is the denominator itself.
+class InfinityMoment(Stage):
+    """Decayed maximum of the gradient's modulus: d_t = nu_t = max(b2 nu_{t-1}, |g_t| + eps) (Adamax). It is the denominator itself.
 
     Attributes:
       b2: Decay rate.
@@ -174,9 +174,12 @@ class InfinityMoment(SecondMomentStage):
     b2: Decay = 0.999
     eps: NonNegative = 1e-8
 
-    def accumulate(self, x, s, k):
-        rate = self.b2.complement
-        return {"nu": jnp.maximum(s["nu"] - rate * s["nu"], jnp.abs(x.g) + self.eps)}
+    slots = (Slot("nu", signed=False),)
+    reads, writes = {"g"}, {"d"}
+
+    def __call__(self, x, s, k):
+        nu = jnp.maximum(s["nu"] - self.b2.complement * s["nu"], jnp.abs(x.g) + self.eps)
+        return x.write(d=nu), {"nu": nu}
 
 
 @stage
