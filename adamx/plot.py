@@ -1,0 +1,229 @@
+"""Pictures of optimizers (matplotlib, of the `lab` extra; imported when the first one is drawn).
+
+Every function returns a new `matplotlib.figure.Figure`; `save` writes it. Colours are Okabe and Ito's, told apart by people with
+colour-blindness; lines differ in dash and marker too.
+"""
+
+import contextlib
+import itertools
+import os
+import pathlib
+
+import numpy as np
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D1F")
+DASHES = ("-", "--", "-.", ":")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+
+STYLE = {
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "figure.dpi": 120,
+    "savefig.dpi": 150,
+    "font.size": 9,
+}
+
+
+@contextlib.contextmanager
+def _figure(rows=1, columns=1, size=(4.2, 3.1), **options):
+    """A figure of `rows` x `columns` axes, each of `size` inches, in our style and without a window."""
+    try:
+        import matplotlib
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError('adamx.plot needs matplotlib: pip install "adamx[lab]"') from error
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(size[0] * columns, size[1] * rows), layout="constrained")
+        FigureCanvasAgg(figure)
+        yield figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def look(i):
+    """Colour, dash and marker of series number `i`, all different up to 32 series."""
+    return {
+        "color": COLOURS[i % len(COLOURS)],
+        "linestyle": DASHES[i // len(COLOURS) % len(DASHES)],
+        "marker": MARKERS[i % len(MARKERS)],
+    }
+
+
+def save(figure, path):
+    """Writes `figure` to `path` (PNG, PDF or SVG by its ending): to a temporary name first, then moved. Returns the path."""
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    figure.savefig(temporary)
+    os.replace(temporary, path)
+    return path
+
+
+def _legend(figure, axes, columns=None):
+    """One legend for the whole figure, below the axes."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns or min(len(labels), 4))
+
+
+def curves(panels, *, x_label="step", log_x=False, columns=None):
+    """Curves over steps, one panel beside the other, with bands where a curve comes with many seeds.
+
+    Args:
+      panels: (y label, name -> (x, y)) pairs; y of shape (n,), or (seeds, n): the mean is drawn with a band from the 5th to the 95th
+        percentile. A name has the same look in every panel.
+      x_label: Label of the x axes.
+      log_x: Logarithmic x axes.
+      columns: Columns of the legend.
+    """
+    names = list(dict.fromkeys(itertools.chain(*(series for _, series in panels))))
+    with _figure(1, len(panels)) as (figure, axes):
+        from matplotlib.ticker import EngFormatter
+
+        for ax, (label, series) in zip(axes[0], panels, strict=True):
+            for name, (x, y) in series.items():
+                x, y = np.asarray(x), np.asarray(y)
+                style = look(names.index(name)) | {"marker": None}
+                if y.ndim == 2:
+                    low, high = np.nanpercentile(y, [5, 95], axis=0)
+                    ax.fill_between(x, low, high, color=style["color"], alpha=0.2, linewidth=0)
+                    y = y.mean(axis=0)
+                ax.plot(x, y, label=name, linewidth=1.5, **style)
+            ax.set(xlabel=x_label, ylabel=label)
+            if log_x:
+                ax.set_xscale("log")
+            else:
+                ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+        _legend(figure, max(axes[0], key=lambda ax: len(ax.get_legend_handles_labels()[1])), columns)
+        return figure
+
+
+def internals(series, window=200, *, title=None):
+    """What one coordinate goes through: each series in its first and last `window` steps, side by side.
+
+    Args:
+      series: Name -> array of shape (steps,): gradient, m, debiased m, sqrt(v), debiased sqrt(v), output. The last is drawn below, on an
+        axis of its own, as its scale is another.
+      window: Steps shown at each end.
+      title: Title of the figure.
+    """
+    names = list(series)
+    length = len(np.asarray(series[names[0]]))
+    parts = [("first", slice(0, window)), ("last", slice(max(length - window, 0), length))]
+    with _figure(2, 2, size=(4.4, 2.4), sharex="col", sharey="row") as (figure, axes):
+        for column, (part, where) in enumerate(parts):
+            steps = np.arange(1, length + 1)[where]
+            for i, name in enumerate(names):
+                row = int(i == len(names) - 1)
+                style = look(i) | {"marker": None, "linestyle": DASHES[i % 2]}
+                axes[row][column].plot(steps, np.asarray(series[name])[where], label=name, linewidth=1.2, **style)
+            axes[0][column].set_title(f"{part} {len(steps)} steps")
+            axes[1][column].set_xlabel("step")
+        axes[0][0].set_ylabel("gradient units")
+        axes[1][0].set_ylabel(names[-1])
+        if title:
+            figure.suptitle(title)
+        handles, labels = (
+            sum(pair, []) for pair in zip(*(row[0].get_legend_handles_labels() for row in axes), strict=True)
+        )
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6))
+        return figure
+
+
+def contour(loss, paths, *, bounds, optima=(), levels=30, resolution=201):
+    """Contours of a loss of two parameters, with the paths of optimizers over them.
+
+    Args:
+      loss: Function of an array (2,) -> number; called once, batched, on a grid.
+      paths: Name -> array (steps, 2).
+      bounds: ((x low, x high), (y low, y high)).
+      optima: Points to mark.
+      levels: Number of contours, log-spaced above the least value on the grid.
+      resolution: Grid points a side.
+    """
+    import jax
+
+    (x0, x1), (y0, y1) = bounds
+    x, y = np.meshgrid(np.linspace(x0, x1, resolution), np.linspace(y0, y1, resolution))
+    values = np.asarray(jax.vmap(loss)(np.stack([x.ravel(), y.ravel()], axis=-1).astype(np.float32))).reshape(x.shape)
+    heights = np.log10(values - values.min() + 1e-3 * (values.max() - values.min()))
+    with _figure(size=(5.2, 4.2)) as (figure, axes):
+        ax = axes[0][0]
+        ax.contour(x, y, heights, levels=levels, cmap="Greys", linewidths=0.6, alpha=0.7)
+        for i, (name, path) in enumerate(paths.items()):
+            path = np.asarray(path)
+            ax.plot(path[:, 0], path[:, 1], label=name, linewidth=1.5, markevery=[-1], **look(i))
+        for point in optima:
+            ax.plot(*point, marker="+", color="black", markersize=11, markeredgewidth=2)
+        ax.set(xlim=bounds[0], ylim=bounds[1], xlabel="first parameter", ylabel="second parameter")
+        ax.grid(False)
+        _legend(figure, ax)
+        return figure
+
+
+def sensitivity(learning_rates, scores, *, y_label, diverged=None):
+    """How much the learning rate matters: one curve a rule, with a band over seeds.
+
+    Args:
+      learning_rates: Name -> array (n,).
+      scores: Name -> array (n, seeds); NaN where there is none. The mean over seeds is drawn, with a band from least to greatest.
+      y_label: What the score is, with its unit.
+      diverged: Name -> boolean array (n, seeds); learning rates where any seed diverged are marked by a cross at the foot of the picture.
+    """
+    with _figure(size=(6.4, 4.0)) as (figure, axes):
+        ax = axes[0][0]
+        for i, name in enumerate(scores):
+            rates, values = np.asarray(learning_rates[name]), np.asarray(scores[name], float)
+            some = ~np.isnan(values).all(axis=1)
+            style = look(i)
+            ax.fill_between(
+                rates[some],
+                np.nanmin(values[some], axis=1),
+                np.nanmax(values[some], axis=1),
+                color=style["color"],
+                alpha=0.15,
+                linewidth=0,
+            )
+            style["linestyle"] = DASHES[i % len(DASHES)]
+            ax.plot(rates[some], np.nanmean(values[some], axis=1), label=name, linewidth=1.4, markersize=4.5, **style)
+        ax.set(xscale="log", xlabel="learning rate", ylabel=y_label)
+        lost = [(i, name) for i, name in enumerate(scores) if diverged is not None and np.any(diverged[name])]
+        for row, (i, name) in enumerate(lost):
+            where = np.asarray(learning_rates[name])[np.asarray(diverged[name]).any(axis=1)]
+            height = np.full(len(where), 0.02 + 0.03 * row)
+            ax.plot(where, height, "x", color=look(i)["color"], markersize=5, transform=ax.get_xaxis_transform())
+        if lost:
+            ax.plot([], [], "x", color="grey", label="a seed diverged")
+        _legend(figure, ax, 5)
+        return figure
+
+
+def heat_map(values, rows, columns, *, row_label, column_label, value_label, format="{:.3g}"):
+    """A table of numbers as colours, each cell with its number.
+
+    Args:
+      values: Array (rows, columns).
+      rows: Names of the rows.
+      columns: Names of the columns.
+      row_label: What the rows are.
+      column_label: What the columns are.
+      value_label: What the numbers are, with their unit.
+      format: How a number is written.
+    """
+    values = np.asarray(values, float)
+    size = (1.8 + 0.62 * len(columns), 1.2 + 0.27 * len(rows))
+    with _figure(size=size) as (figure, axes):
+        ax = axes[0][0]
+        image = ax.imshow(values, aspect="auto", cmap="cividis")
+        for (i, j), value in np.ndenumerate(values):
+            red, green, blue, _ = image.cmap(image.norm(value))
+            ink = "black" if 0.3 * red + 0.6 * green + 0.1 * blue > 0.5 else "white"
+            ax.text(j, i, format.format(value), ha="center", va="center", color=ink, fontsize=7)
+        ax.set_xticks(range(len(columns)), columns, rotation=45, ha="right")
+        ax.set_yticks(range(len(rows)), rows)
+        ax.set(xlabel=column_label, ylabel=row_label)
+        ax.grid(False)
+        figure.colorbar(image, label=value_label)
+        return figure
