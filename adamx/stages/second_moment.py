@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from adamx.hyperparameters import Decay, NonNegative
-from adamx.numerics import abs_sq, average, below_overflow, sum_of_squares
+from adamx.numerics import abs_sq, average, sum_of_squares
 from adamx.stages.base import SecondMomentStage, Slot, Stage, average_scalars, one_per_leaf, stage
 
 
@@ -159,7 +159,9 @@ class SumOfSquares(SecondMomentStage):
     initial_value: NonNegative = 0.1
 
     def accumulate(self, x, s, k):
-        return {"nu": below_overflow(s["nu"] + abs_sq(x.g))}
+        # Limited before the sum, not after: XLA's CPU compiler repeats a final minimum in the update's loop, at a copy of the slot.
+        room = jnp.finfo(s["nu"].dtype).max / 2 - s["nu"]
+        return {"nu": s["nu"] + jnp.minimum(abs_sq(x.g), room)}
 
 
 @stage
