@@ -80,13 +80,17 @@ def per_step(stages, count, last):
     following = optax.safe_increment(count)
     t = following.astype(dtype)
     # Constants are hidden from XLA, so that a rule with constants computes bit for bit what a traced or batched one does.
-    stages, count, t, last = jax.lax.optimization_barrier((jax.tree.map(jnp.asarray, stages), count, t, last))
-    values = jax.tree.map(lambda h: h.at(count) if _varies(h) else h, stages, is_leaf=_varies)
-    values = jax.tree.map(lambda h: jnp.asarray(h).astype(dtype), values)
-    scalars = [stage.scalars(t, last) for stage in values]
-    kept = {
-        name: k[name].astype(dtype) for stage, k in zip(stages, scalars, strict=True) for name in stage.scalar_slots
-    }
+    one = jnp.ones([], dtype)
+    stages, count, t, last, one = jax.lax.optimization_barrier((jax.tree.map(jnp.asarray, stages), count, t, last, one))
+
+    def computed(scalars):
+        # XLA would repeat cheap scalar arithmetic in the loop of every leaf; it does not repeat a division.
+        return jax.tree.map(lambda a: jnp.asarray(a).astype(dtype) / one, scalars)
+
+    values = jax.tree.map(lambda h: computed(h.at(count)) if _varies(h) else h, stages, is_leaf=_varies)
+    values = jax.tree.map(lambda h: h.astype(dtype), values)
+    scalars = [computed(stage.scalars(t, last)) for stage in values]
+    kept = {name: k[name] for stage, k in zip(stages, scalars, strict=True) for name in stage.scalar_slots}
     return following, t, values, scalars, kept
 
 
@@ -109,7 +113,7 @@ def per_leaf(plan, stages, scalars, t, g, p, stored, key):
     """
     dtype = compute_dtype(*(a.dtype for a in jax.tree.leaves((g, p, stored)) if jnp.issubdtype(a.dtype, jnp.inexact)))
     real = real_dtype(dtype)
-    stages, scalars, t = jax.tree.map(lambda a: a if a.dtype == bool else a.astype(real), (stages, scalars, t))
+    stages, scalars, t = jax.tree.map(lambda a: a.astype(real), (stages, scalars, t))
     storages = dict(plan.storages)
     raw = g.astype(dtype)
     x = Signal(t=t, g=raw, raw=raw, p=None if p is None else p.astype(dtype))
@@ -160,8 +164,8 @@ def advance(stages, storages, grads, state, params, rounding=None, wants_signal=
     return jax.tree.unflatten(structure, outs), RuleState(count, carried, slots), signals
 
 
-def _varies(hyperparameter):
-    return isinstance(hyperparameter, (Decay, Scheduled))
+def _varies(node):
+    return isinstance(node, Scheduled) or (isinstance(node, Decay) and isinstance(node.complement, Scheduled))
 
 
 def _plans(stages, storages, structure, leaves, rounding, wants_signal):

@@ -115,10 +115,17 @@ def _root_jvp(primals, tangents):
     return y, dx * ratio(jnp.full_like(y, 0.5), y)
 
 
+@jax.custom_jvp
 def ratio(numerator, denominator):
-    """numerator / denominator, and 0 where the denominator is 0."""
-    nonzero = denominator != 0
-    return jnp.where(nonzero, numerator / jnp.where(nonzero, denominator, 1), 0)
+    """numerator / denominator, and 0 (with derivatives 0) where the denominator is 0."""
+    return jnp.where(denominator != 0, numerator / denominator, 0)
+
+
+@ratio.defjvp
+def _ratio_jvp(primals, tangents):
+    (numerator, denominator), (dn, dd) = primals, tangents
+    y = ratio(numerator, denominator)
+    return y, ratio(dn, denominator) - ratio(y * dd, denominator)
 
 
 # Schedules

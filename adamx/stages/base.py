@@ -57,7 +57,7 @@ class Stage:
     elementwise = True
 
     def scalars(self, t, last):
-        """Scalars of step `t`, computed once for all leaves.
+        """Scalars of step `t`, real numbers (a condition is 0 or 1), computed once for all leaves.
 
         Args:
           t: Step number, a real scalar, 1 in the first update.

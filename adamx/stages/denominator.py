@@ -71,7 +71,7 @@ class _Rectified(Stage):
         adapted = (length >= self.threshold) & (length > 4)
         limit, length = jnp.where(adapted, limit, 6), jnp.where(adapted, length, 5)
         r = jnp.sqrt((length - 4) * (length - 2) * limit / ((limit - 4) * (limit - 2) * length))
-        return {"adapted": adapted, "r": r, "rho_log_decay": log}
+        return {"of_u": jnp.where(adapted, r, 0.0), "of_m": jnp.where(adapted, 0.0, 1.0), "rho_log_decay": log}
 
 
 def average_length(mean_log, t):
@@ -119,7 +119,7 @@ class Rectify(_Rectified):
     threshold: Number = 5.0
 
     def __call__(self, x, s, k):
-        return x.write(u=jnp.where(k["adapted"], k["r"] * x.u, x.m)), s
+        return x.write(u=k["of_u"] * x.u + k["of_m"] * x.m), s
 
 
 @stage
@@ -135,4 +135,4 @@ class RectifyOrWait(_Rectified):
     threshold: Number = 5.0
 
     def __call__(self, x, s, k):
-        return x.write(u=jnp.where(k["adapted"], k["r"] * x.u, 0)), s
+        return x.write(u=k["of_u"] * x.u), s

@@ -24,7 +24,7 @@ class FromFirstGradient(_OfAnother):
         return self.inner.scalars(t, last) | {"first": t == 1}
 
     def accumulate(self, x, s, k):
-        return self.inner.accumulate(x, s | {"nu": jnp.where(k["first"], abs_sq(x.g), s["nu"])}, k)
+        return self.inner.accumulate(x, s | {"nu": jnp.where(k["first"] > 0, abs_sq(x.g), s["nu"])}, k)
 
     def read_out(self, s, k):
         return self.inner.read_out(s, k)
