@@ -26,10 +26,10 @@ class UpdateRule(optax.GradientTransformationExtraArgs):
     >>> params = jnp.array([1.0, -2.0])
     >>> state = rule.init(params)
     >>> updates, state = rule.update(2 * params, state, params)
-    >>> print(updates)
+    >>> print(updates.round(6))
     [-0.1  0.1]
     >>> rule.replace(SecondMoment, Belief(0.99))
-    Momentum(b1=0.9) | Belief(b2=0.99, eps_root=1e-16) | DivideByRoot(eps=1e-08, eps_root=0.0) | LearningRate(learning_rate=0.1)
+    Momentum(b1=0.9) | Belief(b2=0.99, eps_root=1e-16) | DivideByRoot(eps=1e-08) | LearningRate(learning_rate=0.1)
     """
 
     def __new__(cls, stages, storages=()):

@@ -1,0 +1,52 @@
+"""The examples in docstrings and in the README run; the README's table is the catalogue's."""
+
+import doctest
+import importlib
+import pathlib
+import pkgutil
+import re
+
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+
+import adamx
+from adamx.catalogue import table
+
+README = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
+MODULES = sorted(m.name for m in pkgutil.walk_packages(adamx.__path__, "adamx.") if not m.name.endswith("__main__"))
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_docstring_examples_run(name):
+    module = importlib.import_module(name)
+    names = {"jax": jax, "jnp": jnp, "optax": optax} | vars(adamx) | vars(module)
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
+    for example in doctest.DocTestFinder().find(module, name, extraglobs=names):
+        runner.run(example)
+    assert runner.summarize().failed == 0
+
+
+def test_readme_table_is_the_catalogue():
+    assert re.search(r"<!-- rules -->\n(.*)\n<!-- /rules -->", README, re.DOTALL)[1] == table()
+
+
+def test_readme_code_runs():
+    params = {"w": jnp.ones((3, 2)), "b": jnp.zeros(2)}
+
+    def loss(params):
+        return jnp.sum((jnp.ones(3) @ params["w"] + params["b"] - 1) ** 2)
+
+    def train(rule):
+        def step(carry, _):
+            params, state = carry
+            updates, state = rule.update(jax.grad(loss)(params), state, params)
+            return (optax.apply_updates(params, updates), state), None
+
+        return loss(jax.lax.scan(step, (params, rule.init(params)), length=3)[0][0])
+
+    names = {"params": params, "grads": jax.grad(loss)(params), "train": train, "validation_loss": train}
+    for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
+        exec(block, names)
+    assert jnp.shape(names["losses"]) == (64,)
