@@ -120,7 +120,7 @@ class Decay:
 
     def __repr__(self):
         kept = self.complement
-        return repr(float(1 - Decimal(repr(kept)))) if isinstance(kept, float) else show(kept, prefix="1-")
+        return repr(float(1 - Decimal(repr(kept)))) if isinstance(kept, float) else f"1-({show(kept)})"
 
 
 jax.tree_util.register_pytree_with_keys(
@@ -142,13 +142,13 @@ def complement(beta):
     return difference + jax.lax.stop_gradient(exact - difference)
 
 
-def show(value, prefix=""):
+def show(value):
     """`value` for a rule's printed line: numbers as they are, arrays as dtype and shape."""
     if isinstance(value, (jax.Array, np.ndarray)) and np.ndim(value):
-        return f"{prefix}{jnp.dtype(value.dtype).name}{list(value.shape)}"
+        return f"{jnp.dtype(value.dtype).name}{list(value.shape)}"
     if _is_concrete(value) and not isinstance(value, (int, float)):
         value = float(str(value)) if isinstance(value, np.number) else value.item()
-    return f"{prefix}{value!r}"
+    return repr(value)
 
 
 def _is_concrete(value):

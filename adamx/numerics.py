@@ -49,8 +49,8 @@ def round_stochastically(x, dtype, key):
 
 
 def average(old, new, rate):
-    """Exponential moving average: old + rate (new - old) = beta old + (1 - beta) new."""
-    return old + rate * (new - old)
+    """Exponential moving average: old + rate (new - old) = beta old + (1 - beta) new, and exactly `new` at rate 1."""
+    return jnp.where(rate < 1, old + rate * (new - old), new)
 
 
 def decayed_sum(old, new, rate):
@@ -133,7 +133,11 @@ def _ratio_jvp(primals, tangents):
 
 def linear_warmup(end, steps, count):
     """end min((count + 1) / steps, 1)."""
-    return end * jnp.minimum((count + 1) / steps, 1)
+    return end * _share(steps, count)
+
+
+def _share(steps, count):
+    return jnp.minimum((count + 1).astype(scalar_dtype()) / steps, 1)
 
 
 def half_life_warmup(start, end, steps, count):
@@ -141,6 +145,6 @@ def half_life_warmup(start, end, steps, count):
 
     The half-life of beta is log(1/2) / log(beta + 1e-8), as in AdEMAMix's code.
     """
-    share = jnp.minimum((count + 1) / steps, 1)
+    share = _share(steps, count)
     mean_inverse = (1 - share) / jnp.log1p(1e-8 - start) + share / jnp.log1p(1e-8 - end)
     return jnp.where(share < 1, -jnp.expm1(1 / mean_inverse), end)

@@ -63,6 +63,10 @@ class UpdateRule(optax.GradientTransformationExtraArgs):
         params, state, _ = execution.advance(self.stages, self.storages, grads, state, params, rounding=rounding)
         return params, state
 
+    def get(self, kind):
+        """Its one stage of type `kind`, at the top or wrapped in another: `rule.get(LearningRate).learning_rate`."""
+        return wiring.found(self.stages, kind)
+
     def then(self, *stages):
         """A new rule with `stages` after the present ones."""
         return _checked((*self.stages, *stages), self.storages)
@@ -135,7 +139,7 @@ def _update(stages, storages, grads, state, params=None, **extra):
 
 
 def axes_of(rule):
-    """The `in_axes` tree of a batched rule for `jax.vmap`: 0 where a leaf is an array with a leading axis, else None.
+    """The `in_axes` tree of a batched rule (or chain) for `jax.vmap`: 0 where a leaf is an array with a leading axis, else None.
 
     >>> rules = update_rule(TakeGradient(), LearningRate(jnp.array([0.1, 0.2])))
     >>> print(jax.vmap(lambda rule: rule.update(1.0, rule.init(1.0))[0], in_axes=(axes_of(rules),))(rules))

@@ -46,10 +46,14 @@ def slots_of(stages):
     return [slot for stage in stages for slot in stage.slots]
 
 
+def found(stages, kind):
+    """The one stage of type `kind`, at the top or wrapped in another."""
+    return _one([stage for top in stages for stage in _nested(top) if isinstance(stage, kind)], kind, stages)
+
+
 def replaced(stages, kind, new):
     """`stages` with the one stage of type `kind`, at the top or wrapped in another, replaced by `new`."""
-    found = [stage for top in stages for stage in _nested(top) if isinstance(stage, kind)]
-    _one(found, kind, stages)
+    found(stages, kind)
 
     def edit(stage):
         if isinstance(stage, kind):
@@ -61,8 +65,7 @@ def replaced(stages, kind, new):
 
 def position_of(stages, kind):
     """Index of the one stage that is, or wraps, a `kind`."""
-    found = [i for i, top in enumerate(stages) if any(isinstance(stage, kind) for stage in _nested(top))]
-    return _one(found, kind, stages)
+    return _one([i for i, top in enumerate(stages) if any(isinstance(s, kind) for s in _nested(top))], kind, stages)
 
 
 def _nested(stage):
@@ -71,13 +74,13 @@ def _nested(stage):
         yield from _nested(stage.inner)
 
 
-def _one(found, kind, stages):
-    if len(found) != 1:
-        count = "no" if not found else f"{len(found)} times a"
+def _one(candidates, kind, stages):
+    if len(candidates) != 1:
+        count = "no" if not candidates else f"{len(candidates)} times a"
         raise WiringError(
             f"the rule has {count} {kind.__name__}: {line(stages)}. Name the type of a stage that it has once."
         )
-    return found[0]
+    return candidates[0]
 
 
 def line(stages):

@@ -1,0 +1,317 @@
+"""Breaks Adam with three linear losses, and shows what mends it (Reddi, Kale & Kumar, "On the convergence of Adam and beyond", ICLR 2018).
+
+    python examples/amsgrad_counterexample.py                       # 6,000,000 steps; the paper's Figure 1; checks every number
+    python examples/amsgrad_counterexample.py --tensorboard runs    # the same, with curves for TensorBoard
+    python examples/amsgrad_counterexample.py --all                 # who is fooled? Every rule of the catalogue
+    python examples/amsgrad_counterexample.py --lanes 512           # how fast 512 learning rates run as one batch
+
+A point x of [-1, 1] is charged 1010 x in one step of 101 and -10 x in the others; the best fixed x is -1, as 1010 > 100 * 10. Adam divides
+the rare gradient by a root mean square that this gradient has just raised, and the common ones by what is left of it: it goes to +1, the
+worst point, which costs 20/101 = 0.198 a step for ever. AMSGrad, whose denominator never falls, goes to -1.
+
+Writes, into results/amsgrad_counterexample: online.csv, theorem_1.csv and stochastic.csv, each when its part is finished, and
+figure_1.png; with --all fooled.csv, rewritten after each rule, and fooled.png.
+"""
+
+import argparse
+import functools
+import inspect
+import os
+import pathlib
+import time
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from jax.tree_util import Partial
+from tqdm import tqdm
+
+import adamx
+from adamx import plot, probes, problems
+
+OUT = pathlib.Path("results/amsgrad_counterexample")
+STEPS, SHORT = 6_000_000, 300_000
+"""Steps of the online and the stochastic problem, and of theorem 1's and the survey."""
+
+
+def inverse_root(alpha, count):
+    """The schedule alpha / sqrt(t), with t = 1 in the first update."""
+    return alpha / jnp.sqrt(count + 1.0)
+
+
+FALLING = Partial(inverse_root, 0.5)
+ONLINE = {
+    "Adam": adamx.adam(1e-3, 0.9, 0.99),
+    "AMSGrad": adamx.amsgrad(1e-3, 0.9, 0.99),
+    "AMSGrad of debiased v": adamx.amsgrad(1e-3, 0.9, 0.99, maximum_of="debiased"),
+    "Yogi": adamx.yogi(1e-3, 0.9, 0.99, eps=1e-3, initial_accumulator_value=0.0),
+    "Adam, b2 = 0.999": adamx.adam(1e-3, 0.9, 0.999),
+    # As the paper analyses them: without bias correction, and with a learning rate that falls.
+    "Adam, 0.5/√t": adamx.update_rule(
+        adamx.RawMomentum(0.9), adamx.RawSecondMoment(0.99), adamx.DivideByRoot(), adamx.LearningRate(FALLING)
+    ),
+    "AMSGrad, 0.5/√t": adamx.amsgrad(FALLING, 0.9, 0.99, maximum_of="paper"),
+}
+PAIR = ("Adam", "AMSGrad")
+
+# The reference: float64, by other programs in C and NumPy.
+TOLERANCE = {"float64": 5.1e-5, "float32": 1e-3}
+AT = (100_000, 600_000, 1_000_000, 6_000_000)
+REFERENCE = {  # x and average regret at the steps AT (None: not known); first step at a wall (0: never)
+    "Adam": ((0.9955, 0.9971, 1.0, 1.0), (0.2194, 0.2249, 0.2253, 0.2276), 53_124),
+    "AMSGrad": ((-0.0817, -0.4707, -0.7797, -0.9950), (0.1367, 0.1093, 0.0935, 0.0435), 1_275_448),
+    "AMSGrad of debiased v": ((-0.0124, -0.0613, -0.1001, -0.5903), (0.1116, 0.1007, 0.0981, 0.0738), 0),
+    "Yogi": ((-0.0105, -0.0593, -0.0980, -0.5872), (0.1121, 0.1009, 0.0983, 0.0741), 0),
+    "Adam, b2 = 0.999": ((0.1036, 0.6249, 1.0, 0.9995), (0.1548, 0.1716, 0.1909, 0.2302), 956_874),
+    "Adam, 0.5/√t": ((0.9928, None, None, None), (None, None, None, None), None),
+    "AMSGrad, 0.5/√t": ((-0.9842, None, None, None), (0.1220, None, None, 0.0137), None),
+}
+YOGI_ENDS = {2.5: -0.9981, 3.0: -0.9989, 4.0: -0.9995, 10.0: -0.9998}
+
+
+class Curve(NamedTuple):
+    """Recorded `steps`, `x` and average `regret` there, all (n,), and the first step at a wall, |x| = 1 (0: never)."""
+
+    steps: np.ndarray
+    x: np.ndarray
+    regret: np.ndarray
+    wall: int
+
+
+class Result(NamedTuple):
+    """What `run` returns: (precision, rule) -> `Curve`; (precision, c, rule) -> last x; rule -> `problems.Run` with an axis of seeds; and
+    the wall time, in seconds, of Adam and AMSGrad online with compilation and TensorBoard."""
+
+    online: dict
+    theorem_1: dict
+    stochastic: dict
+    seconds: float
+
+
+@functools.partial(jax.jit, static_argnames=("problem", "steps", "every", "seeds"))
+def minimise(rule, problem, steps, every, seeds=1):
+    """A `problems.Run` with a leading axis of seeds, all in one batch."""
+    one = lambda key: problems.minimise(rule, problem, steps, key=key, every=every)  # noqa: E731
+    return jax.vmap(one)(jax.random.split(jax.random.key(0), seeds))
+
+
+def online(rule, steps, every=1000):
+    """The `Curve` of a rule on the online problem: all steps are recorded, to find the first at a wall, and each `every`-th is kept."""
+    result = minimise(rule, problems.online, steps, every=1)
+    steps, x, regret = (np.asarray(values[0]) for values in (result.steps, result.path, result.regret))
+    at_wall = steps[np.abs(x) == 1]
+    return Curve(*(values[every - 1 :: every] for values in (steps, x, regret)), wall=next(iter(at_wall), 0))
+
+
+def theorem_1(c, steps=SHORT):
+    """Rule -> last x on theorem 1's problem: b1 = 0, b2 = 1 / (1 + c^2), learning rate 0.5 sqrt((1 - b2) / t)."""
+    b2 = 1 / (1 + c**2)
+    falling, problem = Partial(inverse_root, 0.5 * np.sqrt(1 - b2)), problems.theorem_1(c)
+    yogi = adamx.yogi(falling, 0.0, b2, eps=1e-3, initial_accumulator_value=0.0)
+    rules = {"Adam": adamx.adam(falling, 0.0, b2), "AMSGrad": adamx.amsgrad(falling, 0.0, b2), "Yogi": yogi}
+    return {name: float(minimise(rule, problem, steps, every=steps).params[0]) for name, rule in rules.items()}
+
+
+def run(steps=STEPS, seeds=32, out=None, tensorboard=None):
+    """Runs every part, with progress bars, and returns a `Result`.
+
+    Args:
+      steps: Steps of the online and the stochastic problem, a multiple of 1000.
+      seeds: Seeds of the stochastic problem.
+      out: Folder for a table (CSV) of each part; None for none.
+      tensorboard: Folder for the scalars x and regret of Adam and AMSGrad online; None for none.
+    """
+    begun = time.perf_counter()
+    pair = {name: online(ONLINE[name], steps) for name in PAIR}
+    if tensorboard is not None:
+        some = slice(None, None, -(-steps // 1_000_000))  # a thousand points a curve
+        series = {f"{name}/{of}": getattr(curve, of)[some] for name, curve in pair.items() for of in ("x", "regret")}
+        probes.write_tensorboard(tensorboard, series, pair["Adam"].steps[some])
+    seconds = time.perf_counter() - begun
+
+    curves, ends, random = {}, {}, {}
+    for precision in TOLERANCE:
+        with jax.enable_x64(precision == "float64"):
+            for name in tqdm(ONLINE, f"online, {precision}", unit="rule"):
+                curves[precision, name] = online(ONLINE[name], steps)
+            for c in tqdm(YOGI_ENDS, f"theorem 1, {precision}", unit="c"):
+                ends |= {(precision, c, name): x for name, x in theorem_1(c).items()}
+    frames = {key: pd.DataFrame(curve._asdict()) for key, curve in curves.items()}
+    write(out, "online", pd.concat(frames, names=["precision", "rule", "row"]))
+    write(out, "theorem_1", pd.Series(ends, name="x").rename_axis(["precision", "c", "rule"]))
+    for name in tqdm(PAIR, "stochastic", unit="rule"):
+        random[name] = jax.tree.map(np.asarray, minimise(ONLINE[name], problems.stochastic, steps, 1000, seeds))
+    frames = {name: pd.DataFrame(result.path.T, result.steps[0]) for name, result in random.items()}
+    write(out, "stochastic", pd.concat(frames, names=["rule", "step"]))
+    return Result(curves, ends, random, seconds)
+
+
+def write(folder, name, table):
+    """Writes a table to folder/name.csv, under another name first, so that it is never half there. Nothing if `folder` is None."""
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        table.to_csv(folder / f".{name}.part", float_format="%.7g")
+        os.replace(folder / f".{name}.part", folder / f"{name}.csv")
+
+
+def check(result):
+    """Compares a `Result` with the reference, as far as its runs go, and returns the number of numbers compared.
+
+    Raises:
+      AssertionError: one is off; says which, what was expected, and the tolerance.
+    """
+    rows = []  # name, got, expected, tolerance
+    for (precision, name), curve in result.online.items():
+        xs, regrets, wall = REFERENCE[name]
+        for of, values, numbers in (("x", curve.x, xs), ("regret", curve.regret, regrets)):
+            for step, number in zip(AT, numbers, strict=True):
+                if number is not None and step <= curve.steps[-1]:
+                    got = values[curve.steps == step].item()
+                    rows.append((f"{precision} {name}: {of} at {step}", got, number, TOLERANCE[precision]))
+        if wall is not None and wall <= curve.steps[-1]:
+            slack = 0 if precision == "float64" else 2e-3 * wall
+            rows.append((f"{precision} {name}: first step at a wall", curve.wall, wall, slack))
+    for (precision, c, name), x in result.theorem_1.items():
+        number, spread = {"Adam": (1.0, 0.0), "AMSGrad": (-0.99955, 2.5e-4), "Yogi": (YOGI_ENDS[c], 0.0)}[name]
+        rows.append((f"{precision} {name}: last x for c = {c}", x, number, spread + TOLERANCE[precision]))
+    steps = result.stochastic["Adam"].steps[0]
+    if steps[-1] == STEPS:  # 400 seeds of a program in C; the tolerances allow for other seeds
+        adam, late = result.stochastic["Adam"].path, result.stochastic["AMSGrad"].path[:, steps >= STEPS // 2]
+        reached = steps[(adam >= 0.99).argmax(axis=1)]
+        rows += [
+            ("Adam's first step above 0.99, median over seeds", np.median(reached), 16_000, 3_000),
+            ("Adam's x after 50,000 steps, mean", adam[:, steps > 50_000].mean(), 0.9877, 0.003),
+            ("AMSGrad's x in the second half, mean", late.mean(), -0.900, 0.03),
+            ("AMSGrad's x in the second half, median", np.median(late), -0.931, 0.03),
+            ("share of -0.99 to -0.93 among these", np.mean(np.abs(late + 0.96) < 0.03), 0.405, 0.1),
+        ]
+    for name, got, number, tolerance in rows:
+        assert abs(got - number) <= tolerance, f"{name}: expected {number}, got {got:.6g}, tolerance {tolerance:.2g}"
+    return len(rows)
+
+
+def figure(result, path):
+    """Draws the paper's Figure 1: average regret and x on the online problem, x on the stochastic one with a band over seeds."""
+    curves = {name: result.online["float32", name] for name in (*PAIR, *(f"{name}, 0.5/√t" for name in PAIR))}
+    panels = [
+        ("average regret, online", {name: (curve.steps, curve.regret) for name, curve in curves.items()}),
+        ("x, online", {name: (curve.steps, curve.x) for name, curve in curves.items()}),
+        ("x, stochastic", {name: (random.steps[0], random.path) for name, random in result.stochastic.items()}),
+    ]
+    plot.save(plot.curves(panels), path)
+
+
+# Who is fooled
+
+
+def create(name, learning_rate, b1, b2):
+    """The rule called `name` with these decay rates of its moments, where it has them; a learning rate of its own it keeps (AdaDelta)."""
+    known = inspect.signature(adamx.CATALOGUE[name].constructor).parameters
+    own = known["learning_rate"].default
+    rates = {"b1": b1, {"adan": "b3", "rmsprop": "decay", "adadelta": "rho"}.get(name, "b2"): b2}
+    rates = {key: rate for key, rate in rates.items() if key in known}
+    return adamx.create(name, learning_rate if own is inspect.Parameter.empty else own, **rates)
+
+
+@jax.jit
+def divisors(rule, grads):
+    """What a rule divides its momentum, or else the gradient, by, for given gradients at x = 0.5."""
+
+    def step(state, g):
+        u, state, x = rule.trace(g, state, jnp.float32(0.5))
+        return state, x.d if x.d is not None else jnp.abs((x.g if x.m is None else x.m) / u)
+
+    return jax.lax.scan(step, rule.init(jnp.float32(0.5)), grads)[1]
+
+
+def survey(name, steps=SHORT, seeds=32):
+    """One row of "who is fooled": x of the rule called `name` on the three problems, a mean over the last tenth of the steps (and seeds).
+
+    Learning rate 1e-3, b1 = 0.9, b2 = 0.99; for rules found to be proportional to the gradient (SGD) 1e-3 / 1010, so that no step exceeds
+    1e-3. Theorem 1 has its own: b1 = 0, b2 = 0.1, learning rate 0.5 sqrt(0.9 / t), for SGD a third of that.
+    """
+    t = jnp.arange(1, 101 * 200 + 1)
+    grads = jax.vmap(jax.grad(problems.online.loss), (None, None, 0))(0.5, None, t)
+    d, of_doubled = (divisors(create(name, 1.0, 0.9, 0.99), scale * grads)[t.size // 2 :] for scale in (1, 2))
+    rare = grads[t.size // 2 :] > 0
+    proportional = jnp.median(of_doubled / d) < 1.5
+    rule = create(name, 1e-3 / 1010 if proportional else 1e-3, 0.9, 0.99)
+    falling = create(name, Partial(inverse_root, 0.5 * np.sqrt(0.9) / (3 if proportional else 1)), 0.0, 0.1)
+    row = {"rule": name, "division": float(jnp.mean(1 / d[~rare]) / jnp.mean(1 / d[rare]))}
+
+    def measure(part, rule, problem):
+        result = minimise(rule, problem, steps, 100, seeds)
+        row[part] = float(result.path[:, -steps // 1000 :].mean())
+        row[f"{part}: regret"] = float(result.regret[:, -1].mean())
+
+    measure("online", rule, problems.online)
+    measure("stochastic", rule, problems.stochastic)
+    measure("theorem 1", falling, problems.theorem_1(3.0))
+    for stage in rule.stages if row["online"] > 0.1 else ():
+        if isinstance(stage, adamx.SecondMomentStage) and not isinstance(stage, adamx.Wrapper):
+            measure("with maximum", rule.replace(type(stage), adamx.RunningMax(stage)), problems.online)
+    return row
+
+
+def survey_all(names, steps, seeds, out):
+    """The table of `survey`, one row a rule, on disk after each; and its picture."""
+    rows = []
+    for name in (bar := tqdm(names, unit="rule")):
+        bar.set_description(name)
+        rows.append(survey(name, steps, seeds))
+        write(out, "fooled", table := pd.DataFrame(rows).set_index("rule"))
+    columns = ["online", "stochastic", "theorem 1"]
+    labels = {"row_label": "rule", "column_label": "problem", "value_label": "x at the end (best -1, worst +1)"}
+    plot.save(plot.heat_map(table[columns], table.index, columns, **labels, format="{:+.2f}"), out / "fooled.png")
+    return table
+
+
+def explain(table):
+    """What separates the rules that are fooled online (x > 0.1) from the others, from the table of `survey_all`."""
+    fooled, maximum = table.online > 0.1, table.get("with maximum", table.online * np.nan)
+    names = lambda rules: ", ".join(table.index[rules]) or "none"  # noqa: E731
+    span = lambda rules: f"{table.division[rules].min():.4g} to {table.division[rules].max():.4g}"  # noqa: E731
+    return f"""\
+Fooled online are {fooled.sum()} of {len(table)} rules: they divide the rare gradient by {span(fooled)} times as much as the common
+ones; the others by {span(~fooled)}. As 1010 stands against 100 of -10, it should take 1.01; exceptions: {names(fooled != (table.division > 1.01))}.
+With the running maximum of their second moment turn round: {names(maximum < 0)}; do not: {names(maximum > 0)}.
+Fooled if stochastic only: {names(~fooled & (table.stochastic > 0.1))}; online, not by theorem 1: {names(fooled & (table["theorem 1"] < 0))}."""
+
+
+def speed(lanes, steps=600_000):
+    """Lane-steps a second of Adam with `lanes` learning rates in one batch on the online problem, compilation left out."""
+    rules = adamx.adam(jnp.geomspace(1e-4, 1e-2, lanes), 0.9, 0.99)
+    over_rules = jax.vmap(lambda rule: minimise(rule, problems.online, steps, 1000), (adamx.axes_of(rules),))
+    compiled = jax.jit(over_rules).lower(rules).compile()
+    begun = time.perf_counter()
+    jax.block_until_ready(compiled(rules))
+    return lanes * steps / (time.perf_counter() - begun)
+
+
+def main(arguments=None):
+    """Runs the experiment (with --all or --lanes, that part alone), prints its figures and writes tables and picture."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, help=f"default {STEPS:,}; with --all {SHORT:,}")
+    parser.add_argument("--seeds", type=int, default=32, help="of the stochastic problem")
+    parser.add_argument("--out", type=pathlib.Path, default=OUT, metavar="DIR")
+    parser.add_argument("--tensorboard", type=pathlib.Path, metavar="DIR")
+    parser.add_argument(
+        "--all", nargs="*", choices=adamx.CATALOGUE, metavar="RULE", help="who is fooled: all, or these"
+    )
+    parser.add_argument("--lanes", type=int, metavar="N", help="measure the speed of a batch")
+    options = parser.parse_args(arguments)
+    if options.lanes is not None:
+        return print(f"{speed(options.lanes):.3g} lane-steps a second")
+    if options.all is not None:
+        table = survey_all(options.all or adamx.CATALOGUE, options.steps or SHORT, options.seeds, options.out)
+        return print(table.to_string(float_format="{:.4f}".format), explain(table), sep="\n\n")
+    result = run(options.steps or STEPS, options.seeds, options.out, options.tensorboard)
+    figure(result, options.out / "figure_1.png")
+    print(f"online, Adam and AMSGrad together, with compilation (and TensorBoard): {result.seconds:.2f} s")
+    print(f"{check(result)} numbers agree with the reference; wrote {options.out}")
+
+
+if __name__ == "__main__":
+    main()
