@@ -1,17 +1,17 @@
 """Pictures of optimizers (matplotlib, of the `lab` extra; imported when the first one is drawn).
 
-Every function returns a new `matplotlib.figure.Figure`; `save` writes it. Colours are Okabe and Ito's, told apart by people with
-colour-blindness; lines differ in dash and marker too.
+Every function returns a new `matplotlib.figure.Figure`; `save` writes it. Colours are Okabe and Ito's (grey for their yellow, which is
+lost on white), told apart by people with colour-blindness; lines differ in dash and marker too.
 """
 
 import contextlib
 import itertools
-import os
-import pathlib
 
 import numpy as np
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D1F")
+from adamx import files
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#777777")
 DASHES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
@@ -53,12 +53,9 @@ def look(i):
 
 
 def save(figure, path):
-    """Writes `figure` to `path` (PNG, PDF or SVG by its ending): to a temporary name first, then moved. Returns the path."""
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    figure.savefig(temporary)
-    os.replace(temporary, path)
+    """Writes `figure` to `path` (PNG, PDF or SVG by its ending), whole or not at all. Returns the path."""
+    with files.whole(path) as temporary:
+        figure.savefig(temporary)
     return path
 
 
@@ -163,40 +160,47 @@ def contour(loss, paths, *, bounds, optima=(), levels=30, resolution=201):
         return figure
 
 
-def sensitivity(learning_rates, scores, *, y_label, diverged=None):
+def sensitivity(learning_rates, scores, *, y_label, log_y=False, chosen=None, diverged=None):
     """How much the learning rate matters: one curve a rule, with a band over seeds.
 
     Args:
-      learning_rates: Name -> array (n,).
-      scores: Name -> array (n, seeds); NaN where there is none. The mean over seeds is drawn, with a band from least to greatest.
+      learning_rates: Array (n,), the same for all rules.
+      scores: Name -> array (n, seeds), NaN where there is none. The mean over seeds is drawn, with a band from least to greatest.
       y_label: What the score is, with its unit.
-      diverged: Name -> boolean array (n, seeds); learning rates where any seed diverged are marked by a cross at the foot of the picture.
+      log_y: Logarithmic scores.
+      chosen: Name -> index of the learning rate chosen for the rule, to be marked.
+      diverged: Name -> boolean array (n, seeds): scores to be crossed out.
     """
-    with _figure(size=(6.4, 4.0)) as (figure, axes):
+    x = np.asarray(learning_rates)
+    cross = {"marker": "x", "linestyle": "", "markersize": 7, "markeredgewidth": 1.6}
+    with _figure(size=(9, 5.4)) as (figure, axes):
+        from matplotlib import ticker
+
         ax = axes[0][0]
         for i, name in enumerate(scores):
-            rates, values = np.asarray(learning_rates[name]), np.asarray(scores[name], float)
-            some = ~np.isnan(values).all(axis=1)
-            style = look(i)
-            ax.fill_between(
-                rates[some],
-                np.nanmin(values[some], axis=1),
-                np.nanmax(values[some], axis=1),
-                color=style["color"],
-                alpha=0.15,
-                linewidth=0,
-            )
-            style["linestyle"] = DASHES[i % len(DASHES)]
-            ax.plot(rates[some], np.nanmean(values[some], axis=1), label=name, linewidth=1.4, markersize=4.5, **style)
+            y = np.ma.masked_invalid(np.asarray(scores[name], float))
+            style = look(i) | {"linestyle": DASHES[(i + i // len(DASHES)) % len(DASHES)]}
+            mean = y.mean(axis=1)
+            ax.fill_between(x, y.min(axis=1), y.max(axis=1), color=style["color"], alpha=0.1, linewidth=0)
+            # Thinner from line to line, so that lines which coincide all show.
+            ax.plot(x, mean, label=name, linewidth=3 - 1.6 * i / len(scores), markersize=6.5, **style)
+            if chosen is not None:
+                best = style | {"linestyle": "", "markersize": 12, "markeredgecolor": "black", "zorder": 3}
+                ax.plot(x[chosen[name]], mean[chosen[name]], **best)
+            if diverged is not None:
+                rows, seeds = np.nonzero(diverged[name])
+                ax.plot(x[rows], y[rows, seeds], color=style["color"], **cross)
+        if chosen is not None:
+            ax.plot([], [], "o", color="white", markeredgecolor="black", markersize=11, label="chosen")
+        if diverged is not None and any(np.any(lost) for lost in diverged.values()):
+            ax.plot([], [], color="black", **cross, label="diverged")
         ax.set(xscale="log", xlabel="learning rate", ylabel=y_label)
-        lost = [(i, name) for i, name in enumerate(scores) if diverged is not None and np.any(diverged[name])]
-        for row, (i, name) in enumerate(lost):
-            where = np.asarray(learning_rates[name])[np.asarray(diverged[name]).any(axis=1)]
-            height = np.full(len(where), 0.02 + 0.03 * row)
-            ax.plot(where, height, "x", color=look(i)["color"], markersize=5, transform=ax.get_xaxis_transform())
-        if lost:
-            ax.plot([], [], "x", color="grey", label="a seed diverged")
-        _legend(figure, ax, 5)
+        if log_y:
+            ax.set_yscale("log")
+            ax.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 3, 5)))
+            ax.yaxis.set_major_formatter("{x:g}")
+            ax.yaxis.set_minor_locator(ticker.NullLocator())
+        figure.legend(loc="outside right upper", handlelength=4)
         return figure
 
 

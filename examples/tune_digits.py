@@ -12,7 +12,6 @@ depends on the learning rate.
 
 import argparse
 import functools
-import os
 import pathlib
 import sys
 import time
@@ -27,14 +26,12 @@ from sklearn.model_selection import train_test_split
 from tqdm import tqdm
 
 import adamx
+from adamx import files, plot
 
 RULES = ("adam", "amsgrad", "yogi", "adabelief", "nadam", "radam", "lion", "adopt")
 EPOCHS = 40
 OUT = pathlib.Path("results/tune_digits")
 PIXELS, HIDDEN, CLASSES, BATCH = 64, 64, 10, 64
-# Okabe and Ito's colours, which the colour-blind can tell apart; grey for their yellow, which is lost on white.
-COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#0072B2", "#CC79A7", "#777777")
-MARKERS, LINES = "osD^vP<*", ("-", "--", "-.", ":")
 
 
 # The problem, for one network
@@ -183,20 +180,9 @@ def run(rules=RULES, learning_rates=13, seeds=3, epochs=EPOCHS, table=None):
             finished.append(tune(name, rates, np.arange(seeds), epochs, bar.update))
             lanes = pd.concat(finished, ignore_index=True)
             if table is not None:
-                write(table, functools.partial(lanes.to_csv, index=False, float_format="%.6g"))
+                with files.whole(table) as temporary:
+                    lanes.to_csv(temporary, index=False, float_format="%.6g")
     return lanes
-
-
-def write(path, save):
-    """Calls `save` with a temporary path beside `path` and moves the file into place, so that no half-written file is ever there."""
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        save(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def leaderboard(result):
@@ -234,38 +220,18 @@ def show(board):
 
 def figure(result, path):
     """Draws test error against learning rate: a line a rule (mean over seeds, band from least to most), a cross where a lane diverged."""
-    from matplotlib import ticker
-    from matplotlib.figure import Figure
-
-    fig = Figure(figsize=(10, 6), layout="constrained")  # without pyplot: always Agg, and nothing to close
-    ax = fig.add_subplot()
-    rules = list(result.rule.unique())
-    chosen = leaderboard(result).set_index("rule")
-    cross = {"marker": "x", "linestyle": "", "markersize": 8, "markeredgewidth": 1.8}
-    for i, name in enumerate(rules):
-        lanes = result[result.rule == name].assign(error=lambda lane: 100 * (1 - lane.test_accuracy))
-        by_rate = lanes.groupby("learning_rate").error.agg(["mean", "min", "max"])
-        look = {"color": COLOURS[i % 8], "marker": MARKERS[i % 8], "linestyle": LINES[(i + i // 8) % 4]}
-        ax.fill_between(by_rate.index, by_rate["min"], by_rate["max"], color=look["color"], alpha=0.1, linewidth=0)
-        # Thinner from line to line, so that lines which coincide all show.
-        width = 3 - 1.4 * i / len(rules)
-        ax.plot(by_rate.index, by_rate["mean"], **look, label=name, linewidth=width, markersize=7.5)
-        best = chosen.learning_rate[name]
-        ax.plot(
-            best, by_rate["mean"][best], **look | {"linestyle": ""}, markersize=13, markeredgecolor="black", zorder=3
-        )
-        failed = lanes[lanes.diverged]
-        ax.plot(failed.learning_rate, failed.error, color=look["color"], **cross)
-    ax.plot([], [], "o", color="white", markeredgecolor="black", markersize=12, label="chosen by validation")
-    ax.plot([], [], color="black", **cross, label="a diverged lane")
-    ax.set(xscale="log", yscale="log", xlabel="learning rate", ylabel="test error (%)")
-    ax.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 3, 5)))
-    ax.yaxis.set_major_formatter("{x:g}")
-    ax.yaxis.set_minor_locator(ticker.NullLocator())
-    ax.grid(color="0.9", linewidth=0.8)
-    ax.set_axisbelow(True)
-    fig.legend(loc="outside right upper", frameon=False, handlelength=4)
-    write(path, functools.partial(fig.savefig, format="png", dpi=150))
+    rates, rules = sorted(result.learning_rate.unique()), list(result.rule.unique())
+    grid = {name: result[result.rule == name].pivot(index="learning_rate", columns="seed") for name in rules}
+    board = leaderboard(result).set_index("rule")
+    drawn = plot.sensitivity(
+        rates,
+        {name: 100 * (1 - grid[name].test_accuracy.to_numpy()) for name in rules},
+        y_label="test error (%)",
+        log_y=True,
+        chosen={name: rates.index(board.learning_rate[name]) for name in rules},
+        diverged={name: grid[name].diverged.to_numpy() for name in rules},
+    )
+    plot.save(drawn, path)
 
 
 def main(arguments=None):

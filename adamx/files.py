@@ -1,0 +1,28 @@
+"""Files that are whole or not there."""
+
+import contextlib
+import os
+import pathlib
+
+
+@contextlib.contextmanager
+def whole(path):
+    """Yields a temporary path beside `path`, made into `path` at the end of the block, or removed if the block fails.
+
+    Folders are made; the ending of the name is kept, as writers choose a format by it.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with whole(pathlib.Path(folder, "new", "a.txt")) as temporary:
+    ...         _ = temporary.write_text("all of it")
+    ...     print(pathlib.Path(folder, "new", "a.txt").read_text())
+    all of it
+    """
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
