@@ -13,7 +13,7 @@ from adamx import files
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#777777")
 DASHES = ("-", "--", "-.", ":")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+MARKERS = ("o", "s", "^", "D", "v", "P", "<", "*")
 
 STYLE = {
     "axes.grid": True,
@@ -164,21 +164,20 @@ def sensitivity(learning_rates, scores, *, y_label, log_y=False, chosen=None, di
     """How much the learning rate matters: one curve a rule, with a band over seeds.
 
     Args:
-      learning_rates: Array (n,), the same for all rules.
+      learning_rates: Name -> array (n,).
       scores: Name -> array (n, seeds), NaN where there is none. The mean over seeds is drawn, with a band from least to greatest.
       y_label: What the score is, with its unit.
       log_y: Logarithmic scores.
       chosen: Name -> index of the learning rate chosen for the rule, to be marked.
       diverged: Name -> boolean array (n, seeds): scores to be crossed out.
     """
-    x = np.asarray(learning_rates)
     cross = {"marker": "x", "linestyle": "", "markersize": 7, "markeredgewidth": 1.6}
     with _figure(size=(9, 5.4)) as (figure, axes):
         from matplotlib import ticker
 
         ax = axes[0][0]
         for i, name in enumerate(scores):
-            y = np.ma.masked_invalid(np.asarray(scores[name], float))
+            x, y = np.asarray(learning_rates[name]), np.ma.masked_invalid(np.asarray(scores[name], float))
             style = look(i) | {"linestyle": DASHES[(i + i // len(DASHES)) % len(DASHES)]}
             mean = y.mean(axis=1)
             ax.fill_between(x, y.min(axis=1), y.max(axis=1), color=style["color"], alpha=0.1, linewidth=0)

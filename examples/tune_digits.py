@@ -224,7 +224,7 @@ def figure(result, path):
     grid = {name: result[result.rule == name].pivot(index="learning_rate", columns="seed") for name in rules}
     board = leaderboard(result).set_index("rule")
     drawn = plot.sensitivity(
-        rates,
+        {name: rates for name in rules},
         {name: 100 * (1 - grid[name].test_accuracy.to_numpy()) for name in rules},
         y_label="test error (%)",
         log_y=True,
