@@ -200,8 +200,9 @@ def _gradient(g, structure, index):
 
 
 def _not_differentiable(what, dtype):
+    name = "float0" if dtype == jax.dtypes.float0 else jnp.dtype(dtype).name
     return TypeError(
-        f"{what} has dtype {jnp.dtype(dtype).name}, which an optimizer cannot update; expected a floating or complex dtype. "
+        f"{what} has dtype {name}, which an optimizer cannot update; expected a floating or complex dtype. "
         "Leave such leaves to optax.masked(rule, mask) (or optax.partition), or keep them out of the parameters."
     )
 

@@ -49,8 +49,8 @@ def round_stochastically(x, dtype, key):
 
 
 def average(old, new, rate):
-    """Exponential moving average: old + rate (new - old) = beta old + (1 - beta) new, and exactly `new` at rate 1."""
-    return jnp.where(rate < 1, old + rate * (new - old), new)
+    """Exponential moving average: beta old + (1 - beta) new; exactly `new` at rate 1, and no overflow of a difference."""
+    return (old - rate * old) + rate * new
 
 
 def decayed_sum(old, new, rate):
@@ -83,8 +83,11 @@ def debias_weight(mean_log, t):
 
 def abs_sq(x):
     """|x|^2, real. Held at half the largest finite number, so that finite gradients never put an infinity into an average."""
-    square = jnp.real(x) ** 2 + jnp.imag(x) ** 2 if jnp.iscomplexobj(x) else x * x
-    return below_overflow(square)
+    return below_overflow(_square(x))
+
+
+def _square(x):
+    return jnp.real(x) ** 2 + jnp.imag(x) ** 2 if jnp.iscomplexobj(x) else x * x
 
 
 def below_overflow(x):
@@ -94,7 +97,7 @@ def below_overflow(x):
 
 def sum_of_squares(x):
     """Sum of |x|^2 over the whole array, a real scalar."""
-    return below_overflow(jnp.sum(abs_sq(x)))
+    return below_overflow(jnp.sum(_square(x)))
 
 
 def norm(x):

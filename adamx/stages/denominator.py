@@ -56,7 +56,9 @@ class MatchUpdateSize(Stage):
     def __call__(self, x, s, k):
         d = ratio(root(x.v + self.eps), root(s["e_x"] + self.eps))
         u = ratio(x.g, d)
-        return x.write(d=d, u=u), {"e_x": average(s["e_x"], abs_sq(u), self.rho.complement)}
+        e_x = average(s["e_x"], abs_sq(u), self.rho.complement)
+        # Never negative: this ties the update to the new slot, so that XLA makes both in one pass over memory.
+        return x.write(d=d, u=jnp.where(e_x < 0, 0, u)), {"e_x": e_x}
 
 
 class _Rectified(Stage):

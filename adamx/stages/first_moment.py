@@ -275,4 +275,6 @@ class AdanMomentum(Stage):
         mu = average(s["mu"], x.g, k["rate"])
         diff = average(s["mu_diff"], d, k["diff_rate"])
         m = mu / k["weight"] + k["of_diff"] * diff
-        return x.write(mu=mu, m=m, g=x.g + k["beta"] * d), {"mu": mu, "mu_diff": diff, "g_last": x.g}
+        # Never negative: a plain copy of the gradient would be a pass over memory of its own.
+        g_last = jnp.where(k["has_last"] < 0, s["g_last"], x.g)
+        return x.write(mu=mu, m=m, g=x.g + k["beta"] * d), {"mu": mu, "mu_diff": diff, "g_last": g_last}

@@ -53,5 +53,8 @@ class LearningRate(Stage):
     reads, writes = {"u"}, {"u", "lr"}
     before = {"lr"}
 
+    def scalars(self, t, last):
+        return {"factor": -self.learning_rate}
+
     def __call__(self, x, s, k):
-        return x.write(u=-self.learning_rate * x.u, lr=self.learning_rate), s
+        return x.write(u=k["factor"] * x.u, lr=self.learning_rate), s
