@@ -49,8 +49,8 @@ def round_stochastically(x, dtype, key):
 
 
 def average(old, new, rate):
-    """Exponential moving average: beta old + (1 - beta) new; exactly `new` at rate 1, and no overflow of a difference."""
-    return (old - rate * old) + rate * new
+    """Exponential moving average: old + rate (new - old) = beta old + (1 - beta) new, and exactly `new` at rate 1."""
+    return jnp.where(rate < 1, old + rate * (new - old), new)
 
 
 def decayed_sum(old, new, rate):

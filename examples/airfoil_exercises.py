@@ -252,12 +252,12 @@ def show(result):
 def figure(result, folder):
     """Draws sensitivity.png, decay.png and theorem_1.png into `folder`; returns their paths."""
     losses = by_seed(result.sensitivity, "rule", "learning_rate", "loss")
-    fine = {name: one < 10 * airfoil.AT_ZERO for name, one in losses.items()}
+    most = 10 * airfoil.AT_ZERO  # of what is drawn; beyond it a run has diverged
     sensitivity = plot.sensitivity(
         {name: one.columns for name, one in losses.items()},
-        {name: one.where(fine[name]).T - airfoil.FLOOR for name, one in losses.items()},
+        {name: one.T.clip(upper=most) - airfoil.FLOOR for name, one in losses.items()},
         y_label="loss after two epochs, less that of least squares",
-        diverged={name: ~one.to_numpy().T for name, one in fine.items()},
+        diverged={name: ~(one.to_numpy().T < most) for name, one in losses.items()},
     )
     excess = by_seed(result.decay, "schedule", "epoch", "excess").items()
     panel = "loss less that of least squares", {name: (one.columns, one) for name, one in excess}

@@ -281,10 +281,11 @@ def main(argv=None):
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=300, help="steps of the runs whose angles are measured")
-    parser.add_argument("--out", type=pathlib.Path, default=OUT, help="folder for the results")
+    parser.add_argument("--rules", nargs="+", default=tuple(adamx.CATALOGUE), choices=adamx.CATALOGUE, metavar="RULE")
+    parser.add_argument("--out", type=pathlib.Path, default=OUT, metavar="DIR")
     parser.add_argument("--tensorboard", action="store_true", help="also write the angles as TensorBoard event files")
     args = parser.parse_args(argv)
-    result = run(args.steps, out=args.out)
+    result = run(args.steps, args.rules, args.out)
     for name, params in result.first_steps.items():
         print(f"after one step of {name}: {params}")
     print(show(result.invariance))
