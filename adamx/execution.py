@@ -89,6 +89,7 @@ def per_step(stages, count, last):
 
     values = jax.tree.map(lambda h: computed(h.at(count)) if _varies(h) else h, stages, is_leaf=_varies)
     values = jax.tree.map(lambda h: h.astype(dtype), values)
+    _check_scalar(values)
     scalars = [computed(stage.scalars(t, last)) for stage in values]
     kept = {name: k[name] for stage, k in zip(stages, scalars, strict=True) for name in stage.scalar_slots}
     return following, t, values, scalars, kept
@@ -164,6 +165,16 @@ def advance(stages, storages, grads, state, params, rounding=None, wants_signal=
     return jax.tree.unflatten(structure, outs), RuleState(count, carried, slots), signals
 
 
+def _check_scalar(stages):
+    for stage in stages:
+        for path, leaf in jax.tree_util.tree_leaves_with_path(stage):
+            if leaf.ndim:
+                raise ValueError(
+                    f"{type(stage).__name__}: {jax.tree_util.keystr(path[:1]).lstrip('.')} has shape {leaf.shape}; expected a scalar. "
+                    "A batched rule runs under vmap: jax.vmap(f, in_axes=(adamx.axes_of(rule), ...))(rule, ...)."
+                )
+
+
 def _varies(node):
     return isinstance(node, Scheduled) or (isinstance(node, Decay) and isinstance(node.complement, Scheduled))
 
@@ -212,6 +223,14 @@ def _check_shapes(structure, gs, ps, kept, slots):
     present = [i for i, g in enumerate(gs) if not is_absent(g)]
     expected = [(slot.name, kept[slot.name]) for slot in slots]
     expected += [("parameter", ps)] if any(p is not None for p in ps) else []
+    real = {slot.name for slot in slots if not slot.signed}
+    for i in present:
+        for what, leaves in expected:
+            if jnp.iscomplexobj(gs[i]) and not jnp.iscomplexobj(leaves[i]) and what not in real:
+                raise TypeError(
+                    f"the gradient of {path_of(structure, i)} has dtype {gs[i].dtype}, but its {what} has {leaves[i].dtype}. "
+                    "Take the real part of the loss, or make the parameter complex."
+                )
     for what, leaves in expected:
         try:
             chex.assert_trees_all_equal_shapes([gs[i] for i in present], [leaves[i] for i in present])
