@@ -57,6 +57,7 @@ from adamx.stages import TakeMomentum as TakeMomentum
 from adamx.stages import TrustRatio as TrustRatio
 from adamx.stages import Wrapper as Wrapper
 from adamx.stages import Yogi as Yogi
+from adamx.stages import average_scalars as average_scalars
 from adamx.stages import masked as masked
 from adamx.stages import stage as stage
 from adamx.storage import BFloat16 as BFloat16

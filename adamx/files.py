@@ -26,3 +26,9 @@ def whole(path):
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_csv(table, path, **options):
+    """Writes a pandas table as CSV, numbers to 7 digits, whole or not at all; `options` go to its `to_csv`."""
+    with whole(path) as temporary:
+        table.to_csv(temporary, float_format="%.7g", **options)

@@ -134,13 +134,18 @@ def _ratio_jvp(primals, tangents):
 # Schedules
 
 
+def fourth_root(count):
+    """count^(1/4): ADOPT's clipping limit, with count 0 in the first step."""
+    return jnp.asarray(count, scalar_dtype()) ** 0.25
+
+
 def linear_warmup(end, steps, count):
     """end min((count + 1) / steps, 1)."""
     return end * _share(steps, count)
 
 
 def _share(steps, count):
-    return jnp.minimum((count + 1).astype(scalar_dtype()) / steps, 1)
+    return jnp.minimum(jnp.asarray(count + 1, scalar_dtype()) / steps, 1)
 
 
 def half_life_warmup(start, end, steps, count):

@@ -61,8 +61,10 @@ def save(figure, path):
 
 def _legend(figure, axes, columns=None):
     """One legend for the whole figure, below the axes."""
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns or min(len(labels), 4))
+    entries = {}
+    for ax in np.ravel(axes):
+        entries |= {label: handle for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    figure.legend(entries.values(), entries, loc="outside lower center", ncols=columns or min(len(entries), 4))
 
 
 def curves(panels, *, x_label="step", log_x=False, columns=None):
@@ -91,9 +93,9 @@ def curves(panels, *, x_label="step", log_x=False, columns=None):
             ax.set(xlabel=x_label, ylabel=label)
             if log_x:
                 ax.set_xscale("log")
-            else:
+            elif ax.get_xlim()[1] >= 10_000:
                 ax.xaxis.set_major_formatter(EngFormatter(sep=""))
-        _legend(figure, max(axes[0], key=lambda ax: len(ax.get_legend_handles_labels()[1])), columns)
+        _legend(figure, axes, columns)
         return figure
 
 
@@ -114,7 +116,7 @@ def internals(series, window=200, *, title=None):
             steps = np.arange(1, length + 1)[where]
             for i, name in enumerate(names):
                 row = int(i == len(names) - 1)
-                style = look(i) | {"marker": None, "linestyle": DASHES[i % 2]}
+                style = look(i) | {"marker": None, "linestyle": DASHES[i % 2], "zorder": 3 - i / len(names)}
                 axes[row][column].plot(steps, np.asarray(series[name])[where], label=name, linewidth=1.2, **style)
             axes[0][column].set_title(f"{part} {len(steps)} steps")
             axes[1][column].set_xlabel("step")
@@ -122,10 +124,7 @@ def internals(series, window=200, *, title=None):
         axes[1][0].set_ylabel(names[-1])
         if title:
             figure.suptitle(title)
-        handles, labels = (
-            sum(pair, []) for pair in zip(*(row[0].get_legend_handles_labels() for row in axes), strict=True)
-        )
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6))
+        _legend(figure, axes[:, 0], 6)
         return figure
 
 

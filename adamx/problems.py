@@ -202,7 +202,7 @@ class Run(NamedTuple):
     regret: jax.Array
 
 
-def minimise(tx, problem, steps, *, key=None, start=None, every=1):
+def minimise(tx, problem, steps, *, key=None, start=None, every=1, after=None):
     """Runs an optimizer on a problem, all in one `lax.scan`.
 
     Args:
@@ -212,13 +212,20 @@ def minimise(tx, problem, steps, *, key=None, start=None, every=1):
       key: PRNG key of the problem's randomness; `jax.random.key(0)` if None.
       start: First parameters; the problem's own if None.
       every: Record each `every`-th step.
+      after: A `Run` of the same optimizer, problem and key to go on from, instead of a start: long runs in parts, with progress shown.
 
     Returns:
       A `Run`.
     """
     if steps % every or steps < 1:
         raise ValueError(f"steps must be a positive multiple of every={every}, got {steps}.")
-    params = jnp.asarray(problem.start if start is None else start, jnp.result_type(float))
+    if after is None:
+        params = jnp.asarray(problem.start if start is None else start, jnp.result_type(float))
+        zero = jnp.zeros([], params.dtype)
+        begin, first = (params, tx.init(params), zero, zero), 0
+    else:
+        params = after.params
+        begin, first = (params, after.state, after.regret[-1], after.losses[-1]), after.steps[-1]
     best = jnp.asarray(problem.optima[0], params.dtype)
     key = jax.random.key(0) if key is None else key
     grad = jax.value_and_grad(problem.loss)
@@ -239,7 +246,6 @@ def minimise(tx, problem, steps, *, key=None, start=None, every=1):
         mean = mean + (total / every - mean) * (every / t)
         return (params, state, mean, value), (params, value, mean)
 
-    numbers = jnp.arange(1, steps // every + 1) * every
-    zero = jnp.zeros([], params.dtype)
-    (params, state, _, _), (path, losses, regret) = jax.lax.scan(record, (params, tx.init(params), zero, zero), numbers)
+    numbers = first + jnp.arange(1, steps // every + 1) * every
+    (params, state, _, _), (path, losses, regret) = jax.lax.scan(record, begin, numbers)
     return Run(params, state, numbers, path, losses, regret)

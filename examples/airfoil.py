@@ -28,7 +28,7 @@ import pandas as pd
 from tqdm import tqdm
 
 import adamx
-from adamx import plot, probes
+from adamx import files, plot, probes
 
 OUT, CACHE = pathlib.Path("results/airfoil"), pathlib.Path("~/.cache/adamx").expanduser()
 FILE, SHA1 = "airfoil_self_noise.dat", "76e5be1548fd8222e5074cf0faae75edff8cf93f"
@@ -59,7 +59,8 @@ def data_file():
             "Fetch it where there is a network, put it into a folder, and set ADAMX_DATA to that folder."
         ) from None
     _verify(content, URL)
-    replace(CACHE / FILE, lambda path: path.write_bytes(content))
+    with files.whole(CACHE / FILE) as temporary:
+        temporary.write_bytes(content)
     return CACHE / FILE
 
 
@@ -208,9 +209,10 @@ def run(seeds=50, out=None):
     for name, rule in tqdm([(name, rule) for name, course in COURSES.items() for rule in course.rules]):
         runs[name, rule] = train_rule(COURSES[name].rules[rule], COURSES[name], jnp.arange(seeds), data)
         if out is not None:
-            replace(out / "runs.csv", functools.partial(summary(runs).to_csv, float_format="%.6g"))
+            files.write_csv(summary(runs), out / "runs.csv")
             arrays = {", ".join(key): one.losses for key, one in runs.items()}
-            replace(out / "losses.npz", functools.partial(np.savez, **arrays))
+            with files.whole(out / "losses.npz") as temporary:
+                np.savez(temporary, **arrays)
     return runs
 
 
@@ -269,14 +271,6 @@ def figure(result, path):
         ax.set(title=course, yscale="log")
         ax.xaxis.set_major_formatter("{x:g}")
     return plot.save(picture, path)
-
-
-def replace(path, write):
-    """Has `write` make a file under a temporary name, then moves it to `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    write(temporary)
-    os.replace(temporary, path)
 
 
 def main(argv=None):

@@ -25,7 +25,7 @@ import pandas as pd
 from tqdm import tqdm
 
 import adamx
-from adamx import plot, probes, problems
+from adamx import files, plot, probes, problems
 
 OUT = pathlib.Path("results/airfoil_exercises")
 COURSE = airfoil.COURSES["from scratch"]
@@ -188,7 +188,7 @@ def run(seeds=20, epochs=40, cs=(2.5, 3.0, 4.0, 10.0), steps=300_000, out=None):
         bar.set_description(name)
         tables[name] = part()
         if out is not None:
-            airfoil.replace(out / f"{name}.csv", functools.partial(tables[name].to_csv, index=False))
+            files.write_csv(tables[name], out / f"{name}.csv", index=False)
     return Result(**tables)
 
 

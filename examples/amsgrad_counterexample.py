@@ -15,6 +15,7 @@ Writes, into results/amsgrad_counterexample: a table (CSV) of each part when it 
 import argparse
 import functools
 import inspect
+import math
 import pathlib
 import time
 from typing import NamedTuple
@@ -87,10 +88,10 @@ class Result(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnames=("problem", "steps", "every", "seeds"))
-def minimise(rule, problem, steps, every, seeds=1):
-    """A `problems.Run` with a leading axis of seeds, all in one batch."""
-    one = lambda key: problems.minimise(rule, problem, steps, key=key, every=every)  # noqa: E731
-    return jax.vmap(one)(jax.random.split(jax.random.key(0), seeds))
+def minimise(rule, problem, steps, every, seeds=1, after=None):
+    """A `problems.Run` with a leading axis of seeds, all in one batch; `after` another one, if given."""
+    keys = jax.random.split(jax.random.key(0), seeds)
+    return jax.vmap(lambda k, a: problems.minimise(rule, problem, steps, key=k, every=every, after=a))(keys, after)
 
 
 def online(rule, steps):
@@ -131,22 +132,19 @@ def run(steps=STEPS, seeds=32, out=OUT, tensorboard=None):
     for precision, name in tqdm([(p, name) for p in TOLERANCE for name in ONLINE], "online", unit="run"):
         with jax.enable_x64(precision == "float64"):
             tables[precision, name], walls[precision, name] = online(ONLINE[name], steps)
-    write(tables := pd.concat(tables, names=["precision", "rule"]).sort_index(), out / "online.csv")
+    files.write_csv(tables := pd.concat(tables, names=["precision", "rule"]).sort_index(), out / "online.csv")
     for precision, c in tqdm([(p, c) for p in TOLERANCE for c in YOGI_ENDS], "theorem 1", unit="c"):
         with jax.enable_x64(precision == "float64"):
             ends |= {(precision, c, name): x for name, x in theorem_1(c).items()}
-    write(ends := pd.Series(ends, name="x").rename_axis(["precision", "c", "rule"]), out / "theorem_1.csv")
-    for name in tqdm(PAIR, "stochastic", unit="rule"):
-        result = jax.tree.map(np.asarray, minimise(ONLINE[name], problems.stochastic, steps, 1000, seeds))
-        seeded[name] = pd.DataFrame(result.path.T, result.steps[0])
-    write(seeded := pd.concat(seeded, names=["rule", "step"]), out / "stochastic.csv")
+    files.write_csv(ends := pd.Series(ends, name="x").rename_axis(["precision", "c", "rule"]), out / "theorem_1.csv")
+    parts = math.gcd(steps // 1000, 20)
+    for name in PAIR:
+        done = [None]
+        for _ in tqdm(range(parts), f"stochastic, {name}", unit="part"):
+            done.append(minimise(ONLINE[name], problems.stochastic, steps // parts, 1000, seeds, done[-1]))
+        seeded[name] = pd.concat(pd.DataFrame(np.asarray(run.path.T), np.asarray(run.steps[0])) for run in done[1:])
+    files.write_csv(seeded := pd.concat(seeded, names=["rule", "step"]), out / "stochastic.csv")
     return Result(tables, walls, ends, seeded, seconds)
-
-
-def write(table, path):
-    """Writes a table (CSV), whole or not at all."""
-    with files.whole(path) as temporary:
-        table.to_csv(temporary, float_format="%.7g")
 
 
 def check(result):
@@ -246,7 +244,7 @@ def survey_all(names, steps, seeds, out):
     rows = []
     for name in tqdm(names, "who is fooled", unit="rule"):
         rows.append(survey(name, steps, seeds))
-        write(table := pd.DataFrame(rows).set_index("rule"), out / "fooled.csv")
+        files.write_csv(table := pd.DataFrame(rows).set_index("rule"), out / "fooled.csv")
     labels = {"row_label": "rule", "column_label": "problem", "value_label": "x at the end (best -1, worst +1)"}
     plot.save(plot.heat_map(table[PARTS], table.index, PARTS, **labels, format="{:+.2f}"), out / "fooled.png")
     return table

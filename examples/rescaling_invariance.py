@@ -14,7 +14,6 @@ between the update and the negative gradient along a run on an ill-conditioned q
 import argparse
 import dataclasses
 import functools
-import os
 import pathlib
 from typing import NamedTuple
 
@@ -25,7 +24,7 @@ import pandas as pd
 from tqdm import tqdm
 
 import adamx
-from adamx import plot, probes, problems
+from adamx import files, plot, probes, problems
 
 OUT = pathlib.Path("results/rescaling_invariance")
 TOLERANCE = 1e-4
@@ -186,12 +185,12 @@ def run(steps=300, rules=tuple(adamx.CATALOGUE), out=None):
         rows.append(measure(name))
         invariance = pd.DataFrame(rows).set_index("rule")
         if out is not None:
-            _replace(out / "invariance.csv", functools.partial(invariance.to_csv, float_format="%.4g"))
+            files.write_csv(invariance, out / "invariance.csv")
     quadratic = problems.quadratic(CONDITION, DIMENSION)
     axes = {"along the coordinates": quadratic, "turned": turned(quadratic)}
     measured = {name: angles(problem, RULES, steps) for name, problem in axes.items()}
     if out is not None:
-        _replace(out / "angles.csv", functools.partial(pd.concat(measured, names=["axes"]).to_csv, float_format="%.4f"))
+        files.write_csv(pd.concat(measured, names=["axes"]), out / "angles.csv")
     return Result(first_steps(), invariance, measured)
 
 
@@ -267,14 +266,6 @@ def figure(result, path):
         for line, dash in zip(lines[-3:], plot.DASHES[:3], strict=True):  # they coincide on the left
             line.set_linestyle(dash)
     return plot.save(picture, path)
-
-
-def _replace(path, write):
-    """Has `write` make a file under a temporary name, then moves it to `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    write(temporary)
-    os.replace(temporary, path)
 
 
 def main(argv=None):

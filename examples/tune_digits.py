@@ -180,8 +180,7 @@ def run(rules=RULES, learning_rates=13, seeds=3, epochs=EPOCHS, table=None):
             finished.append(tune(name, rates, np.arange(seeds), epochs, bar.update))
             lanes = pd.concat(finished, ignore_index=True)
             if table is not None:
-                with files.whole(table) as temporary:
-                    lanes.to_csv(temporary, index=False, float_format="%.6g")
+                files.write_csv(lanes, table, index=False)
     return lanes
 
 

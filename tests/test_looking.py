@@ -178,6 +178,15 @@ def test_minimise_records_path_losses_and_regret():
         problems.minimise(adamx.sgd(0.1), problems.parabola, 6, every=4)
 
 
+def test_a_run_goes_on_where_another_ended():
+    tx, problem, key = adamx.amsgrad(0.01), problems.stochastic, jax.random.key(3)
+    whole = problems.minimise(tx, problem, 60, key=key, every=5)
+    half = problems.minimise(tx, problem, 30, key=key, every=5)
+    rest = problems.minimise(tx, problem, 30, key=key, every=5, after=half)
+    for a, b, c in zip(whole[2:], half[2:], rest[2:], strict=True):
+        np.testing.assert_allclose(a, np.concatenate([b, c]), rtol=1e-6)
+
+
 def test_problem_errors():
     for make in (lambda: problems.quadratic(0.5), lambda: problems.theorem_1(2.0)):
         with pytest.raises(ValueError, match="needs"):

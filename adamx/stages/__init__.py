@@ -6,6 +6,7 @@ from adamx.stages.base import SecondMomentStage as SecondMomentStage
 from adamx.stages.base import Slot as Slot
 from adamx.stages.base import Stage as Stage
 from adamx.stages.base import Wrapper as Wrapper
+from adamx.stages.base import average_scalars as average_scalars
 from adamx.stages.base import masked as masked
 from adamx.stages.base import stage as stage
 from adamx.stages.decay import CoupledDecay as CoupledDecay

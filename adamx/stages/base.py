@@ -104,7 +104,7 @@ def average_scalars(decay, t, last, name):
 
 
 class SecondMomentStage(Stage):
-    """A second moment in two halves, so that wrappers can stand between them: `accumulate` the slots, then `read_out` v."""
+    """A second moment in parts, so that wrappers can stand between them: `accumulate` the slots, then `read_out` v."""
 
     slots = (Slot("nu", signed=False),)
     reads, writes = {"g"}, {"v"}
@@ -121,9 +121,17 @@ class SecondMomentStage(Stage):
         """The second moment v for slots `s`."""
         return s["nu"]
 
+    def seen(self, old, new):
+        """The slots from which v is read: those of this step."""
+        return new
+
+    def rewrite(self, x, k):
+        """The signal before v is written: as it was."""
+        return x
+
     def __call__(self, x, s, k):
-        s = self.accumulate(x, s, k)
-        return x.write(v=self.read_out(s, k)), s
+        new = self.accumulate(x, s, k)
+        return self.rewrite(x, k).write(v=self.read_out(self.seen(s, new), k)), new
 
 
 # Stages that wrap another stage

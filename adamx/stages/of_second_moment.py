@@ -1,13 +1,19 @@
 """Stages that wrap a second moment: another start, or its maximum."""
 
+import dataclasses
+
 import jax.numpy as jnp
 
 from adamx.numerics import abs_sq
-from adamx.stages.base import SecondMomentStage, Slot, Wrapper, stage
+from adamx.stages.base import SecondMomentStage, Wrapper, stage
 
 
 class _OfAnother(Wrapper, SecondMomentStage):
-    pass
+    def seen(self, old, new):
+        return self.inner.seen(old, new)
+
+    def rewrite(self, x, k):
+        return self.inner.rewrite(x, k)
 
 
 @stage
@@ -31,7 +37,10 @@ class FromFirstGradient(_OfAnother):
 
 
 class _Maximum(_OfAnother):
-    slots = property(lambda self: (*self.inner.slots, Slot("nu_max", signed=False)))
+    @property
+    def slots(self):
+        nu = next(slot for slot in self.inner.slots if slot.name == "nu")
+        return (*self.inner.slots, dataclasses.replace(nu, name="nu_max"))
 
 
 @stage

@@ -135,6 +135,8 @@ class CentredSecondMoment(_Centred):
 class DebiasedCentredSecondMoment(_Centred):
     """`CentredSecondMoment` of bias-corrected averages: the same recurrence with b2 (1 - b2^{t-1}) / (1 - b2^t) for b2.
 
+    The variance of one gradient is 0, so that the first step is divided by eps alone.
+
     Attributes:
       b2: Decay rate.
       initial_value: nu_0.
@@ -206,8 +208,11 @@ class DelayedSecondMoment(SecondMomentStage):
     def accumulate(self, x, s, k):
         return {"nu": average(s["nu"], abs_sq(x.g), k["rate"])}
 
-    def __call__(self, x, s, k):
-        return x.write(v=s["nu"], g=k["measured"] * x.g), self.accumulate(x, s, k)
+    def seen(self, old, new):
+        return old
+
+    def rewrite(self, x, k):
+        return x.write(g=k["measured"] * x.g)
 
 
 @stage

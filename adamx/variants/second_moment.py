@@ -1,5 +1,6 @@
 """Rules that change the second moment."""
 
+from adamx.numerics import fourth_root
 from adamx.rule import update_rule
 from adamx.stages import (
     Belief,
@@ -142,11 +143,6 @@ def novograd(learning_rate, b1=0.9, b2=0.25, eps=1e-6, eps_root=0.0, weight_deca
     As Optax. The paper suggests b1 = 0.95, b2 = 0.98 too.
     """
     return scale_by_novograd(b1, b2, eps, eps_root, weight_decay).then(LearningRate(learning_rate))
-
-
-def fourth_root(count):
-    """ADOPT's clipping limit: count^(1/4), with count 0 in the first step."""
-    return count**0.25
 
 
 def scale_by_adopt(

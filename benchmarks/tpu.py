@@ -1,0 +1,110 @@
+"""Bytes that one compiled step of each rule moves on a TPU, and the temporaries it needs, without a TPU.
+
+XLA compiles ahead of time for a described chip, so the figures are exact and repeat to the last digit. A step is update and apply on one
+float32 leaf, parameters and state donated. The floor is what no program can do without: the gradient read, the parameter read and written
+(12 bytes), and each slot of the parameter's shape read and written (8 bytes). A rule that needs a norm of the whole leaf before it can
+write anything reads something again: "reduces" says so.
+
+    pip install "adamx[tpu]"
+    python benchmarks/tpu.py [--rules adam lion] [--chips v5e] [--size 33554432] [--out results.json]
+"""
+
+import argparse
+import importlib.util
+import os
+import sys
+
+CHIPS = {"v5e": "v5e:2x2", "v5p": "v5p:2x2x1", "v6e": "v6e:2x2"}
+
+if __name__ == "__main__":
+    if importlib.util.find_spec("libtpu") is None:
+        sys.exit(
+            'benchmarks/tpu.py compiles with libtpu, which is not installed: pip install "jax[tpu]" (no TPU is needed).'
+        )
+    # libtpu asks for these when JAX is imported; without them it looks for the machine's TPU and waits.
+    os.environ.update(
+        JAX_PLATFORMS="cpu",
+        TPU_SKIP_MDS_QUERY="1",
+        TPU_WORKER_HOSTNAMES="localhost",
+        TPU_ACCELERATOR_TYPE="v5e-4",
+        ALLOW_MULTIPLE_LIBTPU_LOAD="true",
+    )
+
+import common  # noqa: E402  (after the environment is set)
+import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+from jax.experimental import topologies  # noqa: E402
+
+import adamx  # noqa: E402
+
+
+def floor_of(rule, shape):
+    """Bytes a parameter that a step must move at least."""
+    slots = [slot for stage in rule.stages for slot in stage.slots]
+    return 12 + 8 * sum(slot.shape(shape) == shape for slot in slots)
+
+
+def traffic(rule, size, chip):
+    """Bytes accessed and temporaries, a parameter, of one compiled step of `rule` on `chip` (a sharding)."""
+    leaf = jax.ShapeDtypeStruct((size,), jnp.float32)
+    arguments = (leaf, jax.eval_shape(rule.init, leaf), leaf)
+    arguments = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=chip), arguments)
+    compiled = common.jitted_step(rule).lower(*arguments).compile()
+    return {
+        "bytes": compiled.cost_analysis()["bytes accessed"] / size,
+        "temporaries": compiled.memory_analysis().temp_size_in_bytes / size,
+    }
+
+
+def measure(name, size, chips):
+    """One row of the results: the floor, and our and Optax's traffic on each chip."""
+    rule, peer = adamx.create(name, common.LEARNING_RATE), common.peer(name)
+    row = {
+        "rule": name,
+        "floor": floor_of(rule, (size,)),
+        "reduces": not all(stage.elementwise for stage in rule.stages),
+        "ours": {chip: traffic(rule, size, where) for chip, where in chips.items()},
+        "optax": peer and {chip: traffic(peer, size, where) for chip, where in chips.items()},
+    }
+    print(name, *(f"{chip} {figures['bytes']:.2f}" for chip, figures in row["ours"].items()), flush=True)
+    return row
+
+
+def table(rows):
+    """The rows as they are printed."""
+    for row in rows:
+        line = {"rule": row["rule"], "reduces": "yes" if row["reduces"] else "", "floor": row["floor"]}
+        for chip, figures in row["ours"].items():
+            line[chip] = f"{figures['bytes']:.2f}"
+            line[f"temp {chip}"] = f"{figures['temporaries']:.2f}"
+            line[f"optax {chip}"] = row["optax"] and f"{row['optax'][chip]['bytes']:.2f}"
+        yield line
+
+
+def main():
+    """Measures, prints, writes."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rules", nargs="+", default=list(adamx.CATALOGUE), choices=adamx.CATALOGUE, metavar="RULE")
+    parser.add_argument("--chips", nargs="+", default=list(CHIPS), choices=CHIPS)
+    parser.add_argument("--size", type=int, default=32 * 2**20, help="parameters in the leaf")
+    parser.add_argument("--out", default=common.RESULTS / "tpu.json")
+    options = parser.parse_args()
+    chips = {
+        chip: jax.sharding.SingleDeviceSharding(
+            topologies.get_topology_desc(platform="tpu", topology_name=CHIPS[chip]).devices[0]
+        )
+        for chip in options.chips
+    }
+    record = common.environment(
+        method="compiled ahead of time; XLA's cost and memory analysis", dtype="float32", size=options.size
+    )
+    common.print_environment(record)
+    rows = [measure(name, options.size, chips) for name in options.rules]
+    common.print_table("Bytes of HBM traffic and of temporaries (temp), a parameter and step", list(table(rows)))
+    above = [row["rule"] for row in rows if any(f["bytes"] > row["floor"] + 0.01 for f in row["ours"].values())]
+    print(f"\nabove the floor: {', '.join(above) or 'none'}")
+    common.write_json(options.out, {**record, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,260 @@
+"""One component of the gradient on its way through Adam, and a rule of one's own made of the library's pieces.
+
+    python examples/gradient_signal.py
+    python examples/gradient_signal.py --tensorboard runs
+
+After a simulation in a course's forum: three made-up signals take the place of the gradient, one that swings, one that swings softly
+about 10, and a line at 5, all with noise; what Adam makes of each is followed for 10,000 steps, with lr 1 and the sign kept, so that the
+output is m / (sqrt(v) + eps). The simulation's author also tried a rule of his own, which here takes one new stage, and had two questions,
+which the script answers with what it measures.
+
+Writes, into results/gradient_signal: adam.csv and modified.csv, all series; and a picture for each rule and signal.
+"""
+
+import argparse
+import functools
+import pathlib
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+
+import adamx
+from adamx import files, plot, probes
+from adamx.hyperparameters import NonNegative
+from adamx.numerics import ratio, root
+
+OUT = pathlib.Path("results/gradient_signal")
+STEPS, WINDOW = 10_000, 200
+B1, B2, EPS = 0.9, 0.999, 1e-7
+SIGNALS = ("swinging", "soft", "line")
+
+
+def signals():
+    """The three gradients, float64 (10000, 3), in the order of `SIGNALS`."""
+    grid = functools.partial(np.linspace, 0, num=STEPS)
+    noise = lambda scale: np.random.default_rng(1).normal(size=STEPS, scale=scale)  # noqa: E731
+    a = 200 * 2 * np.pi
+    swinging = 20 * np.sin(grid(a / 2)) + 10 * np.cos(grid(2 * a)) ** 2 + 3 * np.sin(grid(4 * a)) + noise(1.0)
+    return np.stack([swinging, 5 * np.sin(grid(2 * a)) + 10 + noise(0.5), 5.0 + noise(0.5)], axis=1)
+
+
+# Build your own: the modified rule's second moment, the average of (g - mu)^2, is the library's `Belief`; only its last stage is new.
+
+
+@adamx.stage
+class GradientOverRootPlusMomentum(adamx.Stage):
+    """u = g / d + m with d = sqrt(v) + eps.
+
+    Attributes:
+      eps: Added to the root.
+    """
+
+    eps: NonNegative = 1e-7
+
+    reads, writes = {"g", "m", "v"}, {"d", "u"}
+
+    def __call__(self, x, s, k):
+        """The update of one leaf."""
+        d = root(x.v) + self.eps
+        return x.write(d=d, u=ratio(x.g, d) + x.m), s
+
+
+RULES = {
+    "adam": adamx.scale_by_adam(B1, B2, EPS),
+    "modified": adamx.update_rule(
+        adamx.Momentum(B1), adamx.Belief(B2, eps_root=0.0), GradientOverRootPlusMomentum(EPS)
+    ),
+    "adabelief": adamx.scale_by_adabelief(B1, B2, EPS, eps_root=0.0),
+    "centred": adamx.update_rule(adamx.Momentum(B1), adamx.DebiasedCentredSecondMoment(B2), adamx.DivideByRoot(EPS)),
+}
+DRAWN = ("adam", "modified")
+SERIES = ("gradient", "m", "debiased m", "√v", "debiased √v", "output")
+
+
+# Running
+
+
+class Result(NamedTuple):
+    """What `run` returns.
+
+    Attributes:
+      series: Rule -> name among `SERIES` -> array (steps, 3).
+      late: Adam's output (steps, 3) with both averages divided by 1 - beta^(t-1), in step 1 by nothing, as the simulation published it.
+    """
+
+    series: dict
+    late: np.ndarray
+
+
+@jax.jit
+def follow(rule, gradients):
+    """The `SERIES` of a rule on gradients (steps, 3), one scan over three coordinates."""
+
+    def step(state, g):
+        _, state, x = rule.trace(g, state)
+        return state, (x.raw, x.mu, x.m, jnp.sqrt(state.slots["nu"]), jnp.sqrt(x.v), x.u)
+
+    return jax.lax.scan(step, rule.init(gradients[0]), gradients)[1]
+
+
+def one_step_late(series):
+    """Adam's output from its stored averages, debiased as the published simulation does it: by the weight of one step before."""
+    t = np.arange(1, len(series["m"]) + 1)[:, None]
+    weight = lambda beta: np.where(t > 1, 1 - beta ** (t - 1.0), 1)  # noqa: E731
+    return series["m"] / weight(B1) / (series["√v"] / np.sqrt(weight(B2)) + EPS)
+
+
+def run(steps=STEPS, out=None):
+    """Sends the first `steps` of each signal through every rule.
+
+    Args:
+      steps: At most 10,000.
+      out: Folder for a table (CSV) of the series of each rule that is drawn; None for none.
+
+    Returns:
+      A `Result`.
+    """
+    gradients = jnp.asarray(signals()[:steps], jnp.float32)
+    series = {}
+    for name, rule in RULES.items():
+        series[name] = {
+            key: np.asarray(values, float) for key, values in zip(SERIES, follow(rule, gradients), strict=True)
+        }
+        if out is not None and name in DRAWN:
+            files.write_csv(columns(series[name]), out / f"{name}.csv")
+    return Result(series, one_step_late(series["adam"]))
+
+
+def columns(series):
+    """Table with one column "signal/series" for each, by step."""
+    values = {f"{s}/{key}": v[:, i] for i, s in enumerate(SIGNALS) for key, v in series.items()}
+    return pd.DataFrame(values, pd.RangeIndex(1, len(series["m"]) + 1, name="step"))
+
+
+# Checking
+
+
+TIMES = (1, 2, 3, 10, 100, 200, 10_000)
+REFERENCE = {  # float64; a row a signal: the output at TIMES; over the last 200 steps its mean and deviation, and the mean of debiased √v
+    "adam": (
+        (1.000000, 0.999702, 1.002374, 0.966611, -0.329784, -0.328012, -0.220096, 0.320255, 0.775951, 15.584659),
+        (1.000000, 1.001235, 1.003514, 1.018834, 0.761258, 0.762723, 0.787506, 0.944065, 0.128956, 10.602122),
+        (1.000000, 1.000919, 0.999657, 0.998373, 0.986951, 0.988508, 1.001676, 1.000789, 0.015971, 5.006869),
+    ),
+    "modified": (
+        (11.456695, 12.980070, 13.507184, 12.112170, -4.139647, -4.311240, -2.116656, 5.655285, 13.722666, 7.922254),
+        (11.283903, 12.196786, 12.889691, 15.590561, 10.359876, 10.419227, 11.564119, 13.211161, 2.185560, 3.128787),
+        (6.283903, 6.492101, 6.454602, 6.751726, 9.630266, 10.325773, 15.959969, 15.818038, 1.112352, 0.463891),
+    ),
+}
+FIRST = ((10.345584, 10.172792, 5.172792), (12.904359, 11.654380, 5.410809), (13.049206, 12.574207, 5.165219))
+LATE = (3.162277, 1.343438, 1.167638)
+
+
+def summary(series):
+    """The numbers of `REFERENCE` for the series of one rule: array (3, 10), NaN at `TIMES` that the run did not reach."""
+    output, spread = series["output"], series["debiased √v"]
+    at = [output[t - 1] if t <= len(output) else np.full(3, np.nan) for t in TIMES]
+    last = output[-WINDOW:].mean(axis=0), output[-WINDOW:].std(axis=0), spread[-WINDOW:].mean(axis=0)
+    return np.stack([*at, *last], axis=1)
+
+
+def check(result):
+    """Compares `result` with the reference, as far as the run goes: float32 with float64, to 1e-4 of each number.
+
+    Returns:
+      How many numbers were compared.
+
+    Raises:
+      AssertionError: one is off; says which, what was expected, and the tolerance.
+    """
+    steps, adam = len(result.late), result.series["adam"]
+    beyond = np.array([t > steps for t in TIMES] + 3 * [steps < STEPS])
+    pairs = {f"{name}, a row a signal": (summary(result.series[name]), REFERENCE[name]) for name in REFERENCE}
+    pairs = {what: (got[:, ~beyond], np.array(expected)[:, ~beyond]) for what, (got, expected) in pairs.items()}
+    pairs["first gradients"] = adam["gradient"][:3], FIRST
+    pairs["one step late, swinging"] = result.late[:3, 0], LATE
+    for what, (got, expected) in pairs.items():
+        np.testing.assert_allclose(got, expected, rtol=1e-4, err_msg=what)
+    if steps == STEPS:  # by then the lag has gone
+        np.testing.assert_allclose(result.late[-1], adam["output"][-1], rtol=1e-6, err_msg="one step late, at the end")
+    return sum(np.size(got) for got, _ in pairs.values())
+
+
+# Showing
+
+
+def figure(result, folder):
+    """Draws the series of the rules in `DRAWN`, first and last 200 steps: one picture for each rule and signal, RULE_SIGNAL.png."""
+    for name in DRAWN:
+        for i, signal in enumerate(SIGNALS):
+            series = {key: values[:, i] for key, values in result.series[name].items()}
+            title = f"{signal}, {'Adam' if name == 'adam' else 'the modified rule'}"
+            plot.save(plot.internals(series, WINDOW, title=title), folder / f"{name}_{signal}.png")
+
+
+def table(result):
+    """The numbers of `REFERENCE` as text."""
+    heads = [f"t={t}" for t in TIMES] + ["last 200: mean", "deviation", "mean √v"]
+    frames = {name: pd.DataFrame(summary(result.series[name]), list(SIGNALS), heads) for name in REFERENCE}
+    return pd.concat(frames, names=["rule", "signal"]).to_string(float_format="{:.6f}".format)
+
+
+def answers(result):
+    """What the simulation puzzles its readers with, answered with the measured numbers."""
+    adam, centred, late = result.series["adam"], result.series["centred"], result.late
+    gradients = adam["gradient"][-1000:]  # as far as v remembers
+    rows = {
+        "root mean square of the gradient": np.sqrt(np.mean(gradients**2, axis=0)),
+        "√v of Adam": summary(adam)[:, -1],
+        "standard deviation of the gradient": gradients.std(axis=0),
+        "√v of the centred rule": summary(centred)[:, -1],
+        "√v of AdaBelief": summary(result.series["adabelief"])[:, -1],
+        "mean / standard deviation": gradients.mean(axis=0) / gradients.std(axis=0),
+        "output of Adam, mean": summary(adam)[:, -3],
+        "output of the centred rule, mean": summary(centred)[:, -3],
+        "output of AdaBelief, mean": summary(result.series["adabelief"])[:, -3],
+    }
+    measured = pd.DataFrame(rows, list(SIGNALS)).T.to_string(float_format="{:.3f}".format)
+    starts = ", ".join(f"{x:.6f}" for x in late[:3, 0])
+    return f"""\
+Why does the published output start so large? It divides by 1 - beta^(t-1), and in step 1 by nothing: one step late. On the swinging
+signal it starts at {starts}, the first of which is (1 - 0.9) / sqrt(1 - 0.999); debiased in time, Adam starts at
+sign(g) = 1. The lag fades: after {len(late):,} steps the two give {late[-1, 0]:.6f} and {adam["output"][-1, 0]:.6f}.
+
+Is v the variance? No, the raw second moment: mean of g^2 = mean^2 + variance. On the line at 5 with noise of deviation 0.5 its root is 5.
+To divide by a deviation is another rule: the centred one, about a mean as slow as v; or AdaBelief, about the fast mean m, which follows
+a swing and does not count it as noise.
+
+What is m / sqrt(v)? A signal-to-noise ratio, squeezed into about -1 to 1: mean / sqrt(mean^2 + variance). The centred rule gives the ratio
+itself, mean / deviation, without a bound: one gradient has no deviation, so it starts at g / eps, {centred["output"][0].max():.0e}.
+The modified rule adds g / deviation, a pure number, to m, a gradient: what it does depends on the unit of the loss.
+
+{measured}"""
+
+
+def main(arguments=None):
+    """Runs the simulation, prints its figures and writes tables and pictures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=STEPS, help="at most 10,000")
+    parser.add_argument("--out", type=pathlib.Path, default=OUT, metavar="DIR")
+    parser.add_argument(
+        "--tensorboard", metavar="DIR", help="write Adam's series, first and last 200 steps, for TensorBoard"
+    )
+    options = parser.parse_args(arguments)
+    result = run(options.steps, options.out)
+    figure(result, options.out)
+    if options.tensorboard is not None:
+        shown = columns(result.series["adam"])
+        shown = shown[(shown.index <= WINDOW) | (shown.index > len(shown) - WINDOW)]
+        tags = {name.replace(" ", "_").replace("√", "sqrt_"): shown[name] for name in shown}  # all that a tag may hold
+        probes.write_tensorboard(options.tensorboard, tags, shown.index)
+    print(table(result), answers(result), sep="\n\n")
+    print(f"\n{check(result)} numbers (gradients, outputs, √v) agree with the reference to 1e-4; wrote {options.out}")
+
+
+if __name__ == "__main__":
+    main()

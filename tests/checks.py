@@ -1,0 +1,105 @@
+"""What the property tests share: a small tree, its gradients, one compiled run, and comparisons."""
+
+import inspect
+import re
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from cases import CASES, build
+
+import adamx
+
+each_rule = pytest.mark.parametrize("name", list(adamx.CATALOGUE))
+each_case = pytest.mark.parametrize("case", list(CASES))
+first_with = {jax.tree.structure(build(case)): name for name, case in reversed(CASES.items())}
+each_line = pytest.mark.parametrize("case", sorted(first_with.values()))
+"""The cases whose lines of stages differ; cases that differ in numbers only are one."""
+SHAPES = {"kernel": (2, 3), "bias": (3,), "scale": ()}
+
+
+def case_rule(case, learning_rate=1e-2, **hyperparameters):
+    """The rule of a case of `cases.CASES`; hyperparameters that it does not take are left out."""
+    constructor = adamx.CATALOGUE[CASES[case].rule].constructor
+    return build(CASES[case], learning_rate, **{k: v for k, v in hyperparameters.items() if takes(constructor, k)})
+
+
+rule_of = case_rule
+"""The same, for the name of a rule: that is the case of its defaults."""
+
+
+def takes(function, argument):
+    return argument in inspect.signature(function).parameters
+
+
+def normal(shape, seed, dtype=np.float32):
+    """Numbers from a standard normal distribution; complex ones for a complex dtype."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=shape)
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        x = x + 1j * rng.normal(size=shape)
+    return jnp.asarray(x, dtype)
+
+
+def tree(seed=0, steps=None, shapes=SHAPES):
+    """A tree of normal numbers, with a leading axis for `steps` gradients."""
+    lead = () if steps is None else (steps,)
+    return {name: normal(lead + shape, seed + i) for i, (name, shape) in enumerate(shapes.items())}
+
+
+def at(grads, step):
+    return jax.tree.map(lambda g: g[step], grads)
+
+
+@jax.jit
+def run(rule, params, grads):
+    """Steps over stacked gradients in a scan: the parameters, the state, the stacked updates."""
+
+    def step(carry, g):
+        params, state = carry
+        updates, state = rule.update(g, state, params)
+        return (optax.apply_updates(params, updates), state), updates
+
+    (params, state), updates = jax.lax.scan(step, (params, rule.init(params)), grads)
+    return params, state, updates
+
+
+def eagerly(rule, params, grads, steps):
+    """The same, call by call, returning the last updates."""
+    state, updates = rule.init(params), None
+    for step in range(steps):
+        updates, state = rule.update(at(grads, step), state, params)
+        params = optax.apply_updates(params, updates)
+    return params, state, updates
+
+
+def assert_same(actual, expected):
+    """Equal trees: structure, dtypes, every bit."""
+    chex.assert_trees_all_equal(actual, expected, strict=True)
+
+
+def assert_close(actual, expected, rtol=1e-6):
+    """Equal trees up to rounding, relative to the largest element of each leaf."""
+    chex.assert_trees_all_equal_structs(actual, expected)
+    for x, y in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        x, y = np.asarray(x), np.asarray(y)
+        np.testing.assert_allclose(x, y, rtol=rtol, atol=rtol * float(np.max(np.abs(y), initial=0)))
+
+
+def assert_finite(values):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(values):
+        assert bool(jnp.all(jnp.isfinite(leaf))), f"{jax.tree_util.keystr(path)}: {leaf}"
+
+
+def description(values):
+    """Structure, and shape, dtype and weak type of every leaf."""
+    leaves, structure = jax.tree.flatten(values)
+    return structure, [(jnp.shape(x), jnp.result_type(x), jax.typeof(x).weak_type) for x in leaves]
+
+
+def raises(kind, *parts):
+    """Expects an error of exactly this type whose message has these parts, in this order."""
+    return pytest.raises(kind, match="(?s)" + ".*".join(map(re.escape, parts)), check=lambda e: type(e) is kind)

@@ -1,0 +1,117 @@
+"""Every rule against the NumPy float64 reference, over five kinds of gradients, in float32, float64 and complex64.
+
+What is compared are updates. The rule is fed the reference's parameters at every step (its slots stay its own), so that an error of one
+step does not reach the next one through the parameters, and rounding of the parameters, which is not the rule's, does not count.
+"""
+
+import inspect
+
+import jax
+import numpy as np
+import pytest
+from cases import CASES, build, reference_path
+from reference import REFERENCE
+
+import adamx
+
+STEPS, SIZE = 50, 8
+NEAR_ONE = (0.999, 0.9999, 0.99999)
+DECAY_RATES = ("b2", "b3", "decay", "rho")
+
+# Where every step changes a slot by nearly the same small number, float32 rounds it the same way every time.
+FLOAT32_TOLERANCE = {"rmsprop_initial_scale": 2e-6, "rmsprop_centered_initial_scale": 2e-6, "adabelief_eps": 2e-6}
+# The reference subtracts numbers of about 2000 to get RAdam's length of the average, of about 5.
+FLOAT64_TOLERANCE = dict.fromkeys(("radam", "radam_wait", "radam_nesterov", "radam_short"), 2e-11)
+
+
+def make_gradients():
+    """Kind -> gradients of all steps, as float64 arrays of float32 numbers."""
+    rng = np.random.default_rng(0)
+    shape = (STEPS, SIZE)
+    normal = rng.normal(size=shape)
+    kinds = {
+        "random": normal,
+        "heavy_tailed": rng.standard_t(1.5, shape) * 10 ** rng.uniform(-3, 1, SIZE),
+        "sparse": normal * (rng.uniform(size=shape) < 0.2),
+        "constant": np.broadcast_to(rng.normal(size=SIZE), shape),
+        "sign_flipping": rng.normal(size=SIZE) * (-1.0) ** np.arange(STEPS)[:, None],
+    }
+    return {kind: g.astype(np.float32).astype(np.float64) for kind, g in kinds.items()}
+
+
+GRADIENTS = make_gradients()
+GRADS = np.stack(list(GRADIENTS.values()))
+PARAMS = np.random.default_rng(1).normal(size=(len(GRADS), SIZE)).astype(np.float32).astype(np.float64)
+TURN = np.exp(1j * np.arange(STEPS)[:, None] * np.linspace(0.1, 1, SIZE))
+
+
+@jax.jit
+def updates_of(rule, params, grads):
+    """The updates at given parameters and gradients, both (kinds, steps, size)."""
+
+    def of_kind(params, grads):
+        def step(state, at_step):
+            p, g = at_step
+            updates, state = rule.update(g, state, p)
+            return state, updates
+
+        return jax.lax.scan(step, rule.init(params[0]), (params, grads))[1]
+
+    return jax.vmap(of_kind)(params, grads)
+
+
+def assert_exact(case, dtype, tolerance, params=PARAMS, grads=GRADS, **hyper):
+    """The rule's updates equal the reference's, relative to the largest one of each kind of gradients."""
+    after = np.stack([reference_path(case, p, g, **hyper) for p, g in zip(params, grads, strict=True)])
+    before = np.concatenate([params[:, None], after[:, :-1]], axis=1)
+    expected = after - before
+    actual = np.asarray(updates_of(build(case, **hyper), before.astype(dtype), grads.astype(dtype)))
+    assert actual.dtype == dtype
+    # The reference rounds its parameters to float64; the difference of two of them is as uncertain as that.
+    rounding = 4 * np.finfo(np.float64).eps * np.max(np.abs(after))
+    # The first step apart: a centred rule's is ten thousand times larger than those that follow.
+    for steps in (slice(0, 1), slice(1, None)):
+        error = np.max(np.abs(actual[:, steps] - expected[:, steps]), axis=(1, 2))
+        allowed = tolerance * np.max(np.abs(expected[:, steps]), axis=(1, 2)) + rounding
+        inexact = {kind: e / a for kind, e, a in zip(GRADIENTS, error, allowed, strict=True) if not e <= a}
+        assert not inexact, f"errors in units of the tolerance: {inexact}"
+
+
+def rates_near_one(case):
+    """The decay rates of a case that act over long times, as the arguments that set them near one."""
+    arguments = inspect.signature(adamx.CATALOGUE[case.rule].constructor).parameters
+    names = [name for name in DECAY_RATES if name in arguments and name not in case.reference_hyper]
+    return [{name: rate} for name in names if not callable(case.hyper.get(name)) for rate in NEAR_ONE]
+
+
+def test_every_rule_has_a_reference_and_a_case():
+    assert set(adamx.CATALOGUE) == set(REFERENCE) == {case.rule for case in CASES.values()}
+    assert set(adamx.CATALOGUE) <= set(CASES)
+
+
+@pytest.mark.parametrize("name", adamx.CATALOGUE)
+def test_every_keyword_option_is_in_a_case(name):
+    parameters = inspect.signature(adamx.CATALOGUE[name].constructor).parameters.values()
+    tested = {option for case in CASES.values() if case.rule == name for option in case.hyper}
+    assert {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} <= tested
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_exact_in_float32(case):
+    tolerance = FLOAT32_TOLERANCE.get(case, 1e-6)
+    assert_exact(CASES[case], np.float32, tolerance)
+    for hyper in rates_near_one(CASES[case]):
+        assert_exact(CASES[case], np.float32, tolerance, **hyper)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_exact_in_float64(case):
+    with jax.enable_x64(True):
+        assert_exact(CASES[case], np.float64, FLOAT64_TOLERANCE.get(case, 1e-12))
+
+
+@pytest.mark.parametrize("name", adamx.CATALOGUE)
+def test_exact_in_complex64(name):
+    params, grads = (x.astype(np.complex64).astype(np.complex128) for x in (PARAMS * TURN[3], GRADS * TURN))
+    # Where the average of Lion nearly vanishes, its phase, and so its sign, is uncertain.
+    assert_exact(CASES[name], np.complex64, 1e-5 if name == "lion" else 1e-6, params, grads)

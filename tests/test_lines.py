@@ -1,0 +1,219 @@
+"""What holds for lines of stages: each stage does what it declares; lines are edited, masked, stored, stepped, looked into."""
+
+import dataclasses
+import pickle
+
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+from cases import CASES
+from checks import assert_close, assert_same, case_rule, each_case, each_rule, normal, rule_of, takes, tree
+
+import adamx
+from adamx import (
+    AlgoPerfMomentum,
+    Belief,
+    BFloat16,
+    ClipGradient,
+    CoupledDecay,
+    DecoupledDecay,
+    DivideByRoot,
+    IndependentDecay,
+    LearningRate,
+    MaskOfTree,
+    Momentum,
+    Nearest,
+    OnUpdate,
+    ProximalDecay,
+    RunningMax,
+    SecondMoment,
+    Sign,
+    TakeMomentum,
+    Wrapper,
+    Yogi,
+    masked,
+    update_rule,
+)
+from adamx.execution import per_step
+
+# Stages
+
+UNUSED = (IndependentDecay(0.1, 0.01), AlgoPerfMomentum(), masked(Momentum(), True))
+"""Stages that no case has."""
+
+STAGES = {repr(stage): stage for case in CASES for stage in case_rule(case).stages} | {repr(s): s for s in UNUSED}
+each_stage = pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES.keys())
+FIELDS = [field.name for field in dataclasses.fields(adamx.Signal)]
+
+
+class Recorder:
+    """A signal that notes which fields are read and written."""
+
+    def __init__(self, signal, read, written):
+        self.signal, self.read, self.written = signal, read, written
+
+    def __getattr__(self, field):
+        self.read.add(field)
+        return getattr(self.signal, field)
+
+    def write(self, **fields):
+        self.written.update(fields)
+        return Recorder(self.signal.write(**fields), self.read, self.written)
+
+
+def second_step(stage):
+    """The stage with its hyperparameters evaluated, and a signal, slots and scalars to call it with."""
+    scalars = {name: jnp.float32(-0.1) for name in stage.scalar_slots}
+    _, t, (stage,), (k,), _ = per_step((stage,), jnp.int32(1), scalars)
+    arrays = {field: normal((3,), i) for i, field in enumerate(FIELDS)}
+    arrays |= {"t": t, "v": arrays["v"] ** 2, "lr": jnp.float32(0.1)}
+    slots = {s.name: jnp.abs(normal(s.shape((3,)), 20 + i)) for i, s in enumerate(stage.slots)}
+    return stage, adamx.Signal(**arrays), slots, k
+
+
+def stages_within(kind):
+    return [sub for cls in kind.__subclasses__() for sub in [cls, *stages_within(cls)]]
+
+
+def test_every_public_stage_is_among_those_tested_here():
+    tested = {type(stage) for stage in STAGES.values()}
+    tested |= {type(stage.inner) for stage in STAGES.values() if isinstance(stage, Wrapper)}
+    bases = {adamx.SecondMomentStage, Wrapper}
+    public = {s for s in stages_within(adamx.Stage) if not s.__name__.startswith("_") and s.__module__[:5] == "adamx"}
+    assert not public - tested - bases
+
+
+@each_stage
+def test_a_stage_writes_what_it_declares_and_needs_no_more_than_it_declares(stage):
+    at_step, signal, slots, k = second_step(stage)
+    expected, new = at_step(signal, slots, k)
+    changed = {f for f in FIELDS if getattr(expected, f) is not getattr(signal, f)}
+    assert changed == set(stage.writes)
+    assert set(new) == set(slots) == {slot.name for slot in stage.slots}
+    assert set(stage.scalar_slots) <= set(k)
+    undeclared = {f: None for f in FIELDS if f not in stage.reads}
+    actual, again = at_step(signal.write(**undeclared), slots, k)
+    assert_same(again, new)
+    assert_same([getattr(actual, f) for f in stage.writes], [getattr(expected, f) for f in stage.writes])
+
+
+@each_stage
+def test_a_stage_reads_all_that_it_declares(stage):
+    if isinstance(stage, Wrapper):
+        pytest.skip("a wrapper reads for its inner stage")
+    at_step, signal, slots, k = second_step(stage)
+    read, written = set(), set()
+    at_step(Recorder(signal, read, written), slots, k)
+    assert (read, written) == (set(stage.reads), set(stage.writes))
+
+
+# Rules
+
+DECAYS = (DecoupledDecay, CoupledDecay, ProximalDecay)
+
+
+@each_case
+def test_scale_by_is_the_rule_without_decay_and_learning_rate(case):
+    entry, hyper = adamx.CATALOGUE[CASES[case].rule], CASES[case].hyper
+    rule = entry.constructor(1e-2, **hyper)
+    direction = entry.scale_by(**{k: v for k, v in hyper.items() if takes(entry.scale_by, k)})
+    left = [stage for stage in rule.stages if not isinstance(stage, LearningRate)]
+    of_direction = list(direction.stages)
+    if not takes(entry.scale_by, "weight_decay"):
+        left = [stage for stage in left if not isinstance(stage, DECAYS)]
+    assert left == of_direction
+    assert sum(isinstance(stage, LearningRate) for stage in rule.stages) == 1
+
+
+@each_rule
+def test_scale_by_times_the_learning_rate_is_the_update(name):
+    entry, params, grads = adamx.CATALOGUE[name], tree(), tree(1)
+    rule, direction = rule_of(name, 0.125, weight_decay=0.0), entry.scale_by()
+    updates, _ = rule.update(grads, rule.init(params), params)
+    directions, _ = direction.update(grads, direction.init(params), params)
+    assert_close(updates, jax.tree.map(lambda u: -0.125 * u, directions))
+
+
+def test_a_line_is_extended_edited_and_inserted_into():
+    adam = adamx.adam(1e-3)
+    assert adamx.scale_by_adam().then(LearningRate(1e-3)) == adam
+    assert adam.replace(SecondMoment, Yogi(0.9)).stages[1] == Yogi(0.9)
+    assert adam.insert(DecoupledDecay(1e-4), before=LearningRate) == adamx.adamw(1e-3)
+    assert adam.insert(DecoupledDecay(1e-4), after=DivideByRoot) == adamx.adamw(1e-3)
+    assert adam == adamx.adam(1e-3), "the rule itself is unchanged"
+
+
+def test_editing_reaches_into_wrappers():
+    amsgrad = adamx.amsgrad(1e-3)
+    assert amsgrad.replace(SecondMoment, Belief(0.9)).stages[1] == RunningMax(Belief(0.9))
+    assert amsgrad.replace(RunningMax, SecondMoment(0.999)) == adamx.adam(1e-3)
+    assert amsgrad.insert(ClipGradient(1.0), before=SecondMoment).stages[1:3] == (ClipGradient(1.0), amsgrad.stages[1])
+    decayed = adamx.adamw(1e-3, mask={"w": True})
+    assert decayed.replace(DecoupledDecay, DecoupledDecay(0.5)).stages[3].inner == DecoupledDecay(0.5)
+
+
+def test_an_edited_rule_keeps_its_storages():
+    small = adamx.scale_by_adam().store(mu=BFloat16())
+    assert small.replace(SecondMoment, Yogi()).storages == small.then(LearningRate(1e-3)).storages == small.storages
+    assert small.store(params=Nearest()).storages == (("mu", BFloat16()), ("params", Nearest()))
+    assert "mu=Cast(dtype='bfloat16')" in repr(small)
+    assert pickle.loads(pickle.dumps(small)) == small != adamx.scale_by_adam()
+
+
+# Masked stages
+
+MASK = {"layer": {"kernel": True, "bias": False}, "head": True}
+NESTED = {"layer": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}, "head": jnp.ones(2)}
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        MASK,
+        lambda path, p: "bias" not in path,
+        lambda path, p: path != "params['layer']['bias']",
+        MaskOfTree(lambda params: jax.tree_util.tree_map_with_path(lambda path, p: "bias" not in str(path), params)),
+    ],
+    ids=["tree", "path", "exact path", "function of the tree"],
+)
+def test_a_masked_stage_acts_where_the_mask_says(mask):
+    rule = update_rule(Momentum(0.9), TakeMomentum(), masked(DecoupledDecay(0.5), mask), LearningRate(1.0))
+    zeros = optax.tree.zeros_like(NESTED)
+    updates, _ = rule.update(zeros, rule.init(NESTED), NESTED)
+    assert_same(updates, jax.tree.map(lambda decays, p: -0.5 * p if decays else 0 * p, MASK, NESTED))
+    assert_same(jax.jit(rule.update)(zeros, rule.init(NESTED), NESTED)[0], updates)
+
+
+def test_a_mask_can_be_a_prefix_of_the_tree():
+    rule = update_rule(Momentum(), TakeMomentum(), masked(DecoupledDecay(1.0), {"layer": False, "head": True}))
+    updates, _ = rule.update(optax.tree.zeros_like(NESTED), rule.init(NESTED), NESTED)
+    assert_same(updates, {"layer": optax.tree.zeros_like(NESTED["layer"]), "head": NESTED["head"]})
+
+
+def test_a_mask_may_depend_on_the_parameters_shape():
+    rule = update_rule(Momentum(), TakeMomentum(), masked(DecoupledDecay(1.0), lambda path, p: p.ndim > 1))
+    updates, _ = rule.update(optax.tree.zeros_like(NESTED), rule.init(NESTED), NESTED)
+    assert optax.tree.sum(updates) == 4
+
+
+@pytest.mark.parametrize("mask", [MASK, {"layer": False, "head": True}, lambda path, p: "bias" in path])
+@pytest.mark.parametrize("with_params", [True, False])
+def test_a_masked_stage_accepts_absent_gradients(mask, with_params):
+    rule = update_rule(masked(ClipGradient(0.5), mask), Momentum(0.0), TakeMomentum())
+    grads = {"layer": {"kernel": None, "bias": jnp.ones(2)}, "head": optax.MaskedNode()}
+    updates, _ = rule.update(grads, rule.init(NESTED), NESTED if with_params else None)
+    clipped = callable(mask)
+    assert updates["layer"]["kernel"] is None and updates["head"] == optax.MaskedNode()
+    assert_same(updates["layer"]["bias"], jnp.full(2, 0.5 if clipped else 1.0))
+
+
+def test_a_mask_leaves_the_state_as_it_is():
+    plain, part = adamx.adamw(1e-3), adamx.adamw(1e-3, mask=MASK)
+    assert_same(plain.init(NESTED), part.init(NESTED))
+
+
+def test_a_wrapped_stage_keeps_its_own_hyperparameters_as_leaves():
+    assert jax.tree.leaves(OnUpdate(adamx.HeavyBall(0.75))) == [0.25]
+    assert jax.tree.leaves(masked(DecoupledDecay(0.5), True)) == [0.5]
+    assert jax.tree.leaves(Sign()) == []

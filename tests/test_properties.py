@@ -1,0 +1,287 @@
+"""What holds for every rule: it converges, compiles once, is data, and stays finite."""
+
+import pickle
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+from absl.testing import parameterized
+from checks import (
+    assert_close,
+    assert_finite,
+    assert_same,
+    at,
+    case_rule,
+    each_case,
+    each_line,
+    each_rule,
+    normal,
+    rule_of,
+    run,
+    tree,
+)
+
+import adamx
+from adamx.hyperparameters import Scheduled
+
+# Converges
+
+
+def bowl(p):
+    return 0.5 * jnp.sum(jnp.array([1.0, 10.0]) * p**2)
+
+
+def rosenbrock(p):
+    return (1 - p[0]) ** 2 + 100 * (p[1] - p[0] ** 2) ** 2
+
+
+BOWL_RATES = {"adadelta": 10.0, "lion": 0.01, "novograd": 0.001, "rmsprop": 0.01}
+ROSENBROCK_RATES = {
+    "adadelta": 0.3,
+    "adagrad": 1.0,
+    "adamax": 0.3,
+    "adamaxw": 0.3,
+    "adan": 0.01,
+    "ademamix": 0.03,
+    "adopt": 1.0,
+    "lamb": 0.03,
+    "lion": 0.003,
+    "momentum": 0.01,
+    "nadam": 0.03,
+    "nadamw": 0.03,
+    "novograd": 0.001,
+    "radam": 0.003,
+    "rmsprop": 0.01,
+    "sgd": 0.001,
+}
+
+
+def remaining_loss(rule, loss, start, steps):
+    """Loss at the end over loss at the start."""
+
+    def step(carry, _):
+        params, state = carry
+        updates, state = rule.update(jax.grad(loss)(params), state, params)
+        return (optax.apply_updates(params, updates), state), None
+
+    @jax.jit
+    def descend(rule):
+        (params, _), _ = jax.lax.scan(step, (start, rule.init(start)), length=steps)
+        return loss(params) / loss(start)
+
+    return descend(rule)
+
+
+@each_rule
+def test_the_loss_on_a_bowl_falls_a_hundredfold_in_300_steps(name):
+    rule = rule_of(name, BOWL_RATES.get(name, 0.1))
+    assert remaining_loss(rule, bowl, jnp.array([1.0, -1.0]), 300) < 1e-2
+
+
+@each_rule
+def test_the_loss_on_rosenbrocks_valley_falls_fiftyfold_in_5000_steps(name):
+    rule = rule_of(name, ROSENBROCK_RATES.get(name, 0.1))
+    assert remaining_loss(rule, rosenbrock, jnp.array([-1.2, 1.0]), 5000) < 0.02
+
+
+# Compiles once, and to the same
+
+
+class Variants(chex.TestCase):
+    @chex.variants(with_jit=True, without_jit=True, with_device=True, without_device=True)
+    @parameterized.parameters(*adamx.CATALOGUE)
+    def test_compiled_or_not_on_the_device_or_not_every_bit_is_the_same(self, name):
+        rule, params, grads = rule_of(name, weight_decay=0.1), tree(), tree(1, steps=3)
+        update = self.variant(rule.update)
+        state, expected = rule.init(params), rule.init(params)
+        for step in range(3):
+            wanted, expected = rule.update(at(grads, step), expected, params)
+            updates, state = update(at(grads, step), state, params)
+            assert_same((updates, state), (wanted, expected))
+
+
+@each_rule
+def test_a_function_of_the_rule_is_traced_once_for_five_learning_rates(name):
+    @jax.jit
+    @chex.assert_max_traces(n=1)
+    def first_update(rule, params):
+        return rule.update(params, rule.init(params), params)[0]
+
+    chex.clear_trace_counter()
+    params = tree()
+    sizes = [optax.tree.norm(first_update(rule_of(name, rate), params)) for rate in (1e-3, 3e-3, 1e-2, 3e-2, 0.1)]
+    assert sorted(sizes) == sizes
+
+
+# Is data
+
+
+def neighbours(rule):
+    """Rules that differ from `rule` in one leaf: three for each leaf."""
+    leaves, structure = jax.tree.flatten(rule)
+    for i, leaf in enumerate(leaves):
+        for factor in (0.5, 0.75, 0.875):
+            changed = leaf * factor if leaf else 1e-3 * factor
+            yield structure.unflatten([*leaves[:i], changed, *leaves[i + 1 :]])
+
+
+@each_line
+def test_a_batch_over_every_hyperparameter_is_a_loop(case):
+    rules = list(neighbours(case_rule(case)))
+    params, grads = tree()["kernel"], tree(1, steps=4)["kernel"]
+    batch = adamx.stack(rules)
+    together = jax.vmap(run, in_axes=(adamx.axes_of(batch), None, None))(batch, params, grads)
+    for lane, rule in enumerate(rules):
+        assert_close(jax.tree.map(lambda x, lane=lane: x[lane], together), run(rule, params, grads))
+
+
+def test_one_hyperparameter_can_be_batched_while_the_others_stay_numbers():
+    rule, params, grads = rule_of("adamw"), tree()["bias"], tree(1, steps=4)["bias"]
+    leaves, structure = jax.tree.flatten(rule)
+    for i in range(len(leaves)):
+        rules = list(neighbours(rule))[3 * i : 3 * i + 3]
+        batch = structure.unflatten([*leaves[:i], jnp.array([jax.tree.leaves(r)[i] for r in rules]), *leaves[i + 1 :]])
+        axes = adamx.axes_of(batch)
+        assert jax.tree.leaves(axes) == [0]
+        together = jax.vmap(run, in_axes=(axes, None, None))(batch, params, grads)
+        for lane, one in enumerate(rules):
+            assert_close(jax.tree.map(lambda x, lane=lane: x[lane], together), run(one, params, grads))
+
+
+@each_case
+def test_a_rule_survives_pickling_and_is_equal_and_hashable_by_value(case):
+    rule, again = case_rule(case), case_rule(case)
+    copy = pickle.loads(pickle.dumps(rule))
+    assert rule == again == copy and not rule != copy
+    assert hash(rule) == hash(again) == hash(copy)
+    assert rule != case_rule(case, learning_rate=0.5)
+    assert_same(copy.update(tree(), copy.init(tree()), tree()), rule.update(tree(), rule.init(tree()), tree()))
+
+
+@each_case
+def test_a_rule_reads_as_its_line_of_stages(case):
+    rule = case_rule(case)
+    assert repr(rule) == " | ".join(map(repr, rule.stages))
+    if not has_schedule(rule):
+        assert eval(f"update_rule({repr(rule).replace(' | ', ', ')})", vars(adamx)) == rule
+
+
+def has_schedule(rule):
+    leaves = jax.tree.leaves(rule, is_leaf=lambda x: isinstance(x, Scheduled))
+    return any(isinstance(leaf, Scheduled) for leaf in leaves)
+
+
+@each_rule
+def test_injected_hyperparameters_give_the_plain_rule_bit_for_bit(name):
+    params, grads = tree(), tree(1, steps=20)
+    injected = optax.inject_hyperparams(adamx.CATALOGUE[name].constructor)(1e-2)
+
+    def trajectory(rule):
+        update = jax.jit(rule.update)
+        state, path = rule.init(params), []
+        for step in range(20):
+            updates, state = update(at(grads, step), state, params)
+            path.append(updates)
+        return path
+
+    assert_same(trajectory(injected), trajectory(rule_of(name)))
+
+
+# Stays finite
+
+
+DTYPES = {"f16": jnp.float16, "bf16": jnp.bfloat16, "f32": jnp.float32, "c64": jnp.complex64}
+WIDE = DTYPES | {"f64": jnp.float64}
+PAIRS = [(p, g) for p in DTYPES for g in DTYPES if (p == "c64") == (g == "c64")]
+WIDE_PAIRS = [(p, g) for p in WIDE for g in WIDE if (p == "c64") == (g == "c64") and "f64" in (p, g)]
+
+
+def mixed(pairs, steps):
+    """Parameters and gradients of every pair of dtypes; the gradients of the first two steps are exactly zero."""
+    params = {f"{p} {g}": normal((3,), 0, WIDE[p]) for p, g in pairs}
+    grads = {f"{p} {g}": normal((steps, 3), 1, WIDE[g]).at[:2].set(0) for p, g in pairs}
+    return params, grads
+
+
+WAITS = {"radam_wait"}
+"""Cases that take no step in the first five."""
+
+
+@each_line
+def test_every_dtype_stays_as_it_is_and_a_zero_gradient_gives_a_zero_update(case):
+    check_dtypes(case, PAIRS if case in adamx.CATALOGUE else [pair for pair in PAIRS if pair[0] == pair[1]])
+
+
+@each_rule
+def test_with_float64_every_dtype_stays_as_it_is_and_a_zero_gradient_gives_a_zero_update(name):
+    with jax.enable_x64(True):
+        check_dtypes(name, WIDE_PAIRS)
+
+
+def check_dtypes(case, pairs):
+    params, grads = mixed(pairs, steps=5)
+    usual = case_rule(case, weight_decay=0.0)
+    for rule in (usual, without_floors(usual)):
+        after, state, updates = run(rule, params, grads)
+        chex.assert_trees_all_equal_shapes_and_dtypes(after, params)
+        chex.assert_trees_all_equal_shapes_and_dtypes(updates, grads)
+        chex.assert_trees_all_equal_shapes_and_dtypes(state, rule.init(params))
+        assert_finite((after, state, updates))
+        for name, u in updates.items():
+            assert not jnp.any(u[:2]), f"{name}: {u}"
+            assert rule is not usual or case in WAITS or jnp.any(u[2:]), f"{name}: {u}"
+
+
+def without_floors(rule):
+    """The rule with every eps and every first value 0."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: 0.0 if "eps" in str(path) or "initial_value" in str(path) else leaf, rule
+    )
+
+
+@each_line
+def test_slots_are_float32_or_as_wide_as_the_parameter_and_second_moments_are_real(case):
+    rule = case_rule(case)
+    with jax.enable_x64(True):
+        params = {name: normal((3,), 0, dtype) for name, dtype in WIDE.items()}
+        slots = rule.init(params).slots
+    signed = {slot.name: slot.signed for stage in rule.stages for slot in stage.slots}
+    for slot, leaves in slots.items():
+        wide = {name: jnp.float32 for name in params} | {"f64": jnp.float64}
+        if signed[slot]:
+            wide["c64"] = jnp.complex64
+        assert {name: leaf.dtype for name, leaf in leaves.items()} == wide, slot
+
+
+EXTREMES = {
+    "huge": [1e30, 1e30, 1e30],
+    "largest": [3e38, 3e38, 3e38],
+    "tiny": [1e-30, 1e-30, 1e-30],
+    "smallest": [1e-45, 1e-45, 1e-45],
+    "alternating": [1e30, -1e30, 1e30],
+    "largest, alternating": [3e38, -3e38, 3e38],
+    "huge once": [1e30, 0.0, 0.0],
+    "tiny then huge": [1e-30, 1e30, 1e-30],
+    "zero then largest": [0.0, 3e38, 0.0],
+}
+HALF_EXTREMES = {
+    "largest": [65504.0, 65504.0, 65504.0],
+    "largest, alternating": [65504.0, -65504.0, 65504.0],
+    "smallest": [6e-8, 6e-8, 6e-8],
+    "zero then largest": [0.0, 65504.0, 0.0],
+}
+
+
+@each_line
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float16])
+def test_extreme_gradients_never_give_nan_or_infinity(case, dtype):
+    extremes = EXTREMES if dtype == jnp.float32 else HALF_EXTREMES
+    grads = jnp.array([[[g, 1.0] for g in [*extreme, 0.5, -0.25]] for extreme in extremes.values()], dtype)
+    params = jnp.ones((len(extremes), 2), dtype)
+    usual = case_rule(case, learning_rate=1e-3)
+    for rule in (usual, without_floors(usual)):
+        _, state, updates = jax.vmap(run, in_axes=(None, 0, 0))(rule, params, grads)
+        for lane, name in enumerate(extremes):
+            assert_finite({name: jax.tree.map(lambda x, lane=lane: x[lane], (updates, state))})

@@ -1,0 +1,208 @@
+"""What holds for the state of every rule: its layout never changes, it can be saved, donated, sharded, skipped."""
+
+import pickle
+
+import jax
+import jax.numpy as jnp
+import optax
+import orbax.checkpoint
+import pytest
+from checks import (
+    assert_close,
+    assert_finite,
+    assert_same,
+    case_rule,
+    description,
+    each_line,
+    each_rule,
+    rule_of,
+    takes,
+    tree,
+)
+
+import adamx
+
+SCHEDULE = optax.linear_schedule(1e-2, 1e-3, 10)
+
+
+@each_rule
+def test_the_layout_is_the_same_for_numbers_arrays_schedules_and_masks(name):
+    constructor, params = adamx.CATALOGUE[name].constructor, tree()
+    expected = description(rule_of(name).init(params))
+    variants = [constructor(jnp.float32(1e-2)), constructor(SCHEDULE), constructor(jax.tree_util.Partial(SCHEDULE))]
+    if takes(constructor, "b2"):
+        variants += [constructor(1e-2, b2=lambda count: 0.9 + 0 * count), constructor(1e-2, b2=jnp.float32(0.9))]
+    if takes(constructor, "mask"):
+        variants += [
+            constructor(1e-2, weight_decay=0.1, mask={"kernel": True, "bias": False, "scale": False}),
+            constructor(1e-2, mask=lambda p: jax.tree.map(lambda x: x.ndim > 1, p)),
+        ]
+    for rule in variants:
+        state = rule.init(params)
+        assert description(state) == expected
+        assert description(jax.eval_shape(rule.update, tree(1), state, params)[1]) == expected
+
+
+@each_line
+def test_the_layout_is_the_same_compiled_or_not_and_before_and_after_updates(case):
+    rule, params = case_rule(case), tree()
+    state = rule.init(params)
+    expected = description(state)
+    assert not any(weak for _, _, weak in expected[1])
+    assert description(jax.jit(rule.init)(params)) == expected
+    assert description(rule.update(params, state, params)[1]) == expected
+    abstract = jax.eval_shape(rule.init, params)
+    assert description(abstract) == expected
+    assert description(rule.init(jax.eval_shape(tree))) == expected
+    low = optax.tree.cast(params, jnp.bfloat16)
+    assert description(rule.init(low)) == expected
+    assert description(jax.eval_shape(rule.update, params, rule.init(low), low)[1]) == expected
+
+
+@each_line
+def test_a_second_call_never_compiles_again(case):
+    rule, params = case_rule(case), tree()
+    update = jax.jit(rule.update)
+    updates, state = update(tree(1), rule.init(params), params)
+    updates, state = update(updates, state, optax.apply_updates(params, updates))
+    assert update._cache_size() == 1
+
+
+@each_rule
+def test_parameters_and_state_can_be_donated_and_nothing_is_shared(name):
+    rule, params, grads = rule_of(name), tree(), tree(1)
+    state = rule.init(params)
+    buffers = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves((params, state))]
+    assert len(set(buffers)) == len(buffers)
+    expected = rule.update(grads, state, params)
+
+    @jax.jit(donate_argnums=(0, 1))
+    def train(params, state):
+        updates, state = rule.update(grads, state, params)
+        return optax.apply_updates(params, updates), updates, state
+
+    params, updates, after = train(params, state)
+    assert_close((updates, after), expected)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
+    train(params, after)
+
+
+@each_rule
+def test_the_count_stays_at_its_maximum(name):
+    rule, params = rule_of(name), tree()
+    last = jnp.iinfo(jnp.int32).max
+    state = rule.init(params)._replace(count=jnp.asarray(last - 1))
+    for _ in range(3):
+        updates, state = rule.update(params, state, params)
+        assert_finite((updates, state))
+    assert state.count == last
+
+
+@each_rule
+def test_an_update_can_be_skipped_by_cond(name):
+    rule, params, grads = rule_of(name), tree()["kernel"], tree(1)["kernel"]
+
+    @jax.jit
+    def maybe(apply, grads, state):
+        return jax.lax.cond(apply, lambda: rule.update(grads, state, params), lambda: (jnp.zeros_like(grads), state))
+
+    state = rule.init(params)
+    assert_same(maybe(False, grads, state), (jnp.zeros_like(params), state))
+    assert_close(maybe(True, grads, state), rule.update(grads, state, params))
+
+
+# Absent gradients
+
+
+@each_line
+@pytest.mark.parametrize("absent", [None, optax.MaskedNode()], ids=["None", "MaskedNode"])
+def test_a_leaf_without_a_gradient_keeps_its_slots_and_gets_no_update(case, absent):
+    rule, params = case_rule(case), tree()
+    _, state = rule.update(tree(1), rule.init(params), params)
+    updates, after = rule.update(tree(2) | {"bias": absent}, state, params)
+    complete, wanted = rule.update(tree(2), state, params)
+    assert updates["bias"] is absent
+    for slot in state.slots:
+        assert_same(after.slots[slot]["bias"], state.slots[slot]["bias"])
+    for name in ("kernel", "scale"):
+        assert_same(updates[name], complete[name])
+        assert_same([slot[name] for slot in after.slots.values()], [slot[name] for slot in wanted.slots.values()])
+    stepped, _ = rule.step(tree(2) | {"bias": absent}, state, params)
+    assert_same(stepped["bias"], params["bias"])
+
+
+@each_line
+def test_parameters_that_are_none_stay_none(case):
+    rule, params = case_rule(case), {"kernel": jnp.ones(2), "frozen": None}
+    state = rule.init(params)
+    updates, state = rule.update(params, state, params)
+    assert updates["frozen"] is None and all(slot["frozen"] is None for slot in state.slots.values())
+
+
+@each_rule
+def test_extra_arguments_for_other_transformations_are_accepted(name):
+    rule, params = rule_of(name), tree()
+    state = rule.init(params)
+    assert_same(rule.update(params, state, params, value=1.0, key=None), rule.update(params, state, params))
+
+
+# Saving
+
+
+@jax.jit
+def go_on(rule, params, state, grads):
+    def step(carry, g):
+        updates, state = rule.update(g, carry[1], carry[0])
+        return (optax.apply_updates(carry[0], updates), state), None
+
+    return jax.lax.scan(step, (params, state), grads)[0]
+
+
+def test_training_goes_on_bit_for_bit_after_pickle_and_orbax(tmp_path):
+    params, first, last = tree()["bias"], tree(1, steps=3)["bias"], tree(2, steps=3)["bias"]
+    rules = {name: rule_of(name) for name in adamx.CATALOGUE}
+    middle = {name: go_on(rule, params, rule.init(params), first) for name, rule in rules.items()}
+    end = {name: go_on(rule, *middle[name], last) for name, rule in rules.items()}
+    with orbax.checkpoint.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "checkpoint", middle)
+        checkpointer.wait_until_finished()
+        restored = checkpointer.restore(tmp_path / "checkpoint", jax.eval_shape(lambda: middle))
+    for loaded in (restored, pickle.loads(pickle.dumps(middle))):
+        assert_same({name: go_on(rule, *loaded[name], last) for name, rule in rules.items()}, end)
+
+
+# Devices
+
+
+@each_rule
+def test_updates_and_slots_are_sharded_as_the_parameters(name):
+    shapes = {"kernel": (8, 2), "bias": (8,)}
+    params, grads, rule = tree(0, shapes=shapes), tree(1, shapes=shapes), rule_of(name)
+    expected = rule.update(grads, rule.init(params), params)
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))
+    with jax.set_mesh(mesh):
+        split = {"kernel": jax.P("data", None), "bias": jax.P("data")}
+        params = jax.device_put(params, split)
+        grads = jax.device_put(grads, split)
+        state = rule.init(params)
+        update = jax.jit(rule.update)
+        updates, after = update(grads, state, params)
+        assert_close((updates, after), expected)
+        update(grads, after, params)
+        assert update._cache_size() == 1
+        for leaves in (updates, *state.slots.values(), *after.slots.values()):
+            for leaf, p in params.items():
+                assert leaves[leaf].ndim == 0 or leaves[leaf].sharding == p.sharding
+
+
+@each_rule
+def test_training_in_a_shard_map_scans(name):
+    rule, params = rule_of(name), tree(0, shapes={"kernel": (8, 2)})
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+
+    def train(params):
+        step = lambda state, _: (rule.update(params, state, params)[1], None)  # noqa: E731
+        return jax.lax.scan(step, rule.init(params), length=2)[0].count
+
+    split = jax.shard_map(train, mesh=mesh, in_specs=jax.P("data"), out_specs=jax.P())
+    assert jax.eval_shape(split, params).shape == ()
