@@ -23,7 +23,6 @@ STYLE = {
     "axes.axisbelow": True,
     "legend.frameon": False,
     "figure.dpi": 120,
-    "savefig.dpi": 150,
     "font.size": 9,
 }
 
@@ -55,7 +54,7 @@ def look(i):
 def save(figure, path):
     """Writes `figure` to `path` (PNG, PDF or SVG by its ending), whole or not at all. Returns the path."""
     with files.whole(path) as temporary:
-        figure.savefig(temporary)
+        figure.savefig(temporary, dpi=150)
     return path
 
 
