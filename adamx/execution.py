@@ -63,10 +63,7 @@ def _start(slot, storage, value, path, p):
     if not jnp.issubdtype(dtype, jnp.inexact):
         raise _not_differentiable(f"parameter params{jax.tree_util.keystr(path)}", dtype)
     dtype = compute_dtype(dtype) if slot.signed else real_dtype(compute_dtype(dtype))
-    shape = jnp.shape(p)
-    if slot.shape(shape) == shape:
-        return storage.init(jnp.full_like(p, value, dtype=dtype))
-    return storage.init(jnp.full(slot.shape(shape), value, dtype=dtype))
+    return storage.init(jnp.full_like(p, value, dtype=dtype, shape=slot.shape(jnp.shape(p))))
 
 
 @jax.jit
@@ -145,7 +142,7 @@ def advance(stages, storages, grads, state, params, rounding=None, wants_signal=
     ps = [None] * len(gs) if params is None else leaves_like(structure, params, "the parameters")
     kept = {name: leaves_like(structure, state.slots[name], f"the state's slots {name!r}") for name in names}
     gs = [g if is_absent(g) else _gradient(g, structure, i) for i, g in enumerate(gs)]
-    ps = [None if is_absent(p) else jnp.asarray(p) for p in ps]
+    given, ps = ps, [None if is_absent(p) else jnp.asarray(p) for p in ps]
     _check_shapes(structure, gs, ps, kept, [slot for slot in slots_of(stages) if slot.shape is as_parameter])
 
     count, t, values, scalars, carried = per_step(stages, state.count, state.scalars)
@@ -153,7 +150,7 @@ def advance(stages, storages, grads, state, params, rounding=None, wants_signal=
     outs, signals = [None] * len(gs), [None] * len(gs)
     for i, (g, p) in enumerate(zip(gs, ps, strict=True)):
         if is_absent(g):
-            outs[i] = g if rounding is None else p
+            outs[i] = g if rounding is None else given[i]
             continue
         key = None if rounding is None else state.count * len(gs) + i
         stored = {name: kept[name][i] for name in names}

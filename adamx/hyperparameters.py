@@ -120,7 +120,7 @@ class Decay:
 
     def __repr__(self):
         kept = self.complement
-        return repr(float(1 - Decimal(repr(kept)))) if isinstance(kept, float) else f"1-({show(kept)})"
+        return repr(float(1 - Decimal(repr(float(kept))))) if isinstance(kept, float) else f"1-({show(kept)})"
 
 
 jax.tree_util.register_pytree_with_keys(
@@ -134,11 +134,12 @@ def complement(beta):
         return float(1 - Decimal(str(beta)))
     if isinstance(beta, np.ndarray):
         return np.vectorize(complement, otypes=[np.float64])(beta)
-    beta = jnp.asarray(beta, jnp.result_type(beta, jnp.float32))
-    steps = 1e7 if beta.dtype == jnp.float32 else 1e15
-    difference = 1 - beta
-    decimal = jnp.round(difference * steps) / steps
-    exact = jnp.where(1 - decimal == beta, decimal, difference)
+    beta = jnp.asarray(beta)
+    beta = beta.astype(jnp.promote_types(beta.dtype, jnp.float32))
+    # The barrier keeps XLA from multiplying by the reciprocal, which is rounded.
+    steps = jax.lax.optimization_barrier(jnp.asarray(1e7 if beta.dtype == jnp.float32 else 1e15, beta.dtype))
+    digits, difference = jnp.round(beta * steps), 1 - beta
+    exact = jnp.where(digits / steps == beta, (steps - digits) / steps, difference)
     return difference + jax.lax.stop_gradient(exact - difference)
 
 

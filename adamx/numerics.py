@@ -49,8 +49,9 @@ def round_stochastically(x, dtype, key):
 
 
 def average(old, new, rate):
-    """Exponential moving average: old + rate (new - old) = beta old + (1 - beta) new, and exactly `new` at rate 1."""
-    return jnp.where(rate < 1, old + rate * (new - old), new)
+    """Exponential moving average: beta old + (1 - beta) new, by interpolation from the nearer end; exactly `new` at rate 1."""
+    difference = new - old
+    return jnp.where(rate < 0.5, old + rate * difference, new - (1 - rate) * difference)
 
 
 def decayed_sum(old, new, rate):
@@ -75,7 +76,9 @@ def mean_log_decay(old, rate, t):
 
 def debias_weight(mean_log, t):
     """Total weight 1 - beta_1 ... beta_t of an average that started at zero: -expm1(t mean_log)."""
-    return -jnp.expm1(t * mean_log)
+    total = t * mean_log
+    # The derivative of expm1 is lost to rounding where the result is 1.
+    return jnp.where(total < -1, 1 - jnp.exp(total), -jnp.expm1(total))
 
 
 # Squares, roots, ratios
@@ -127,8 +130,8 @@ def ratio(numerator, denominator):
 @ratio.defjvp
 def _ratio_jvp(primals, tangents):
     (numerator, denominator), (dn, dd) = primals, tangents
-    y = ratio(numerator, denominator)
-    return y, ratio(dn, denominator) - ratio(y * dd, denominator)
+    y, inverse = ratio(numerator, denominator), ratio(jnp.ones_like(denominator), denominator)
+    return y, dn * inverse - y * inverse * dd
 
 
 # Schedules

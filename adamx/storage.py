@@ -71,6 +71,11 @@ def BFloat16():  # noqa: N802  (a storage reads as a type: store(mu=BFloat16()))
     return Cast("bfloat16")
 
 
+def storage_in(dtype):
+    """The storage of a momentum in a float `dtype`: `Float32` for 32 bits or more, else a `Cast`."""
+    return Float32() if jnp.finfo(dtype).bits >= 32 else Cast(jnp.dtype(dtype).name)
+
+
 class Rounding:
     """How `step` brings the new parameter back to the parameter's dtype, where that is narrower than float32."""
 

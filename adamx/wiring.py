@@ -4,7 +4,7 @@ import dataclasses
 
 import optax
 
-from adamx.stages.base import Stage, Wrapper
+from adamx.stages.base import Masked, Stage, Wrapper
 
 GIVEN = frozenset({"t", "p", "g", "raw"})
 """Fields of the signal that are there before the first stage."""
@@ -103,6 +103,11 @@ def _check_type(stage):
 def _check_fields(stage, position, written):
     name = f"{_name(stage)} (stage {position})"
     for field in sorted(stage.reads - written):
+        if isinstance(stage, Masked) and field not in stage.inner.reads:
+            raise WiringError(
+                f"{name} would write `{field}` on some leaves only, and no stage before it writes it for the others. "
+                "Mask stages that modify a field, not the one that writes it first."
+            )
         raise WiringError(
             f"{name} reads `{field}`, which no stage before it writes. Written so far: {_fields(written)}. "
             f"Put a stage that writes `{field}` before it: {_writers(field)}."

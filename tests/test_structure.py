@@ -31,6 +31,7 @@ FLOORS = (
     ("kernels", "kernels.*"),
     ("variants.common",),
     ("variants.*", "variants"),
+    ("measures",),
     ("catalogue", "probes", "interop", "interop.*"),
     ("problems", "sweep", "sweep.*"),
     ("plot", "__main__"),

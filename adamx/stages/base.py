@@ -97,10 +97,10 @@ class Stage:
 
 
 def average_scalars(decay, t, last, name):
-    """The scalars of an average with `decay`: its `rate`, debias `weight`, and the scalar slot `name`."""
+    """The scalars of an average with `decay`: its `rate`, the factor `debias` that corrects its bias, and the scalar slot `name`."""
     rate = decay.complement
     log = mean_log_decay(last[name], rate, t)
-    return {"rate": rate, "weight": debias_weight(log, t), name: log}
+    return {"rate": rate, "debias": 1 / debias_weight(log, t), name: log}
 
 
 class SecondMomentStage(Stage):
@@ -204,7 +204,7 @@ class Masked(Wrapper):
         else:
             flags = jax.tree.unflatten(self.mask[1], self.mask[0])
         try:
-            full = jax.tree.broadcast(flags, jax.tree.unflatten(structure, leaves))
+            full = jax.tree.broadcast(flags, jax.tree.unflatten(structure, [0] * len(leaves)))
         except ValueError as error:
             raise ValueError(
                 f"the mask of {self.inner!r} is not a tree (or prefix) of the parameters: {error}"

@@ -83,13 +83,25 @@ def average_length(mean_log, t):
     """
     rate, total = -jnp.expm1(mean_log), -t * mean_log
     near_one = jnp.polyval(jnp.asarray(GREGORY, rate.dtype), rate)
-    excess = jnp.where(rate < 0.05, near_one, 2 / rate - 1 + 2 / mean_log)
+    excess = jnp.where(rate < 0.11, near_one, 2 / rate - 1 + 2 / mean_log)
     short = 1 - 2 * total * jnp.polyval(jnp.asarray(BERNOULLI, rate.dtype), total**2)
     far = jnp.maximum(total, 1)
     return excess + t * jnp.where(total < 1, short, 2 / far - 2 / jnp.expm1(far))
 
 
-GREGORY = (33953 / 1814400, 275 / 12096, 863 / 30240, 3 / 80, 19 / 360, 1 / 12, 1 / 6, 0.0)
+GREGORY = (
+    4671 / 394240,
+    3250433 / 239500800,
+    8183 / 518400,
+    33953 / 1814400,
+    275 / 12096,
+    863 / 30240,
+    3 / 80,
+    19 / 360,
+    1 / 12,
+    1 / 6,
+    0.0,
+)
 """Coefficients of 2/r - 1 + 2/log(1 - r) in r, highest power first."""
 
 BERNOULLI = (
@@ -135,6 +147,8 @@ class RectifyOrWait(_Rectified):
 
     b2: Decay = 0.999
     threshold: Number = 5.0
+
+    reads = {"u"}
 
     def __call__(self, x, s, k):
         return x.write(u=k["of_u"] * x.u), s

@@ -40,7 +40,7 @@ class Momentum(_Average):
     b1: Decay = 0.9
 
     def read_out(self, g, mu, k):
-        return mu / k["weight"]
+        return mu * k["debias"]
 
 
 @stage
@@ -73,7 +73,7 @@ class NesterovMomentum(_Average):
         k = super().scalars(t, last)
         next_log = mean_log_decay(k["mu_log_decay"], k["rate"], t + 1)
         beta = 1 - k["rate"]
-        return k | {"of_mu": beta / debias_weight(next_log, t + 1), "of_g": k["rate"] / k["weight"]}
+        return k | {"of_mu": beta / debias_weight(next_log, t + 1), "of_g": k["rate"] * k["debias"]}
 
     def read_out(self, g, mu, k):
         return k["of_mu"] * mu + k["of_g"] * g
@@ -90,7 +90,7 @@ class AlgoPerfMomentum(_Average):
     b1: Decay = 0.9
 
     def read_out(self, g, mu, k):
-        return average(mu, g, k["rate"]) / k["weight"]
+        return average(mu, g, k["rate"]) * k["debias"]
 
 
 @stage
@@ -234,7 +234,7 @@ class MixedMomentum(Stage):
     def __call__(self, x, s, k):
         mu = average(s["mu"], x.g, k["rate"])
         slow = average(s["mu_slow"], x.g, self.b3.complement)
-        return x.write(mu=mu, m=mu / k["weight"] + self.alpha * slow), {"mu": mu, "mu_slow": slow}
+        return x.write(mu=mu, m=mu * k["debias"] + self.alpha * slow), {"mu": mu, "mu_slow": slow}
 
 
 @stage
@@ -266,7 +266,7 @@ class AdanMomentum(Stage):
             "mu_diff_log_decay": of_d["mu_diff_log_decay"],
             "diff_rate": of_d["rate"],
             "beta": beta,
-            "of_diff": beta / of_d["weight"],
+            "of_diff": beta * of_d["debias"],
             "has_last": jnp.where(t > 1, 1.0, 0.0),
         }
 
@@ -274,7 +274,7 @@ class AdanMomentum(Stage):
         d = k["has_last"] * (x.g - s["g_last"])
         mu = average(s["mu"], x.g, k["rate"])
         diff = average(s["mu_diff"], d, k["diff_rate"])
-        m = mu / k["weight"] + k["of_diff"] * diff
+        m = mu * k["debias"] + k["of_diff"] * diff
         # Never negative: a plain copy of the gradient would be a pass over memory of its own.
         g_last = jnp.where(k["has_last"] < 0, s["g_last"], x.g)
         return x.write(mu=mu, m=m, g=x.g + k["beta"] * d), {"mu": mu, "mu_diff": diff, "g_last": g_last}

@@ -32,7 +32,7 @@ class SecondMoment(_Averaged):
     initial_value: NonNegative = 0.0
 
     def read_out(self, s, k):
-        return s["nu"] / k["weight"]
+        return s["nu"] * k["debias"]
 
 
 @stage
@@ -67,7 +67,7 @@ class Yogi(_Averaged):
         return {"nu": s["nu"] - k["rate"] * jnp.sign(s["nu"] - square) * square}
 
     def read_out(self, s, k):
-        return s["nu"] / k["weight"]
+        return s["nu"] * k["debias"]
 
 
 @stage
@@ -103,7 +103,7 @@ class Belief(_Averaged):
         return {"nu": average(s["nu"], abs_sq(x.g - x.mu), k["rate"]) + self.eps_root}
 
     def read_out(self, s, k):
-        return s["nu"] / k["weight"]
+        return s["nu"] * k["debias"]
 
 
 class _Centred(_Averaged):
@@ -147,7 +147,7 @@ class DebiasedCentredSecondMoment(_Centred):
 
     def scalars(self, t, last):
         k = super().scalars(t, last)
-        return k | {"rate": jnp.where(t > 1, k["rate"] / k["weight"], 1)}
+        return k | {"rate": jnp.where(t > 1, k["rate"] * k["debias"], 1)}
 
 
 @stage

@@ -1,10 +1,8 @@
 """What the rules' functions share: the tail of decay and learning rate, and Optax's `mu_dtype`."""
 
-import jax.numpy as jnp
-
 from adamx.stages import DecoupledDecay, LearningRate, MaskOfTree, NesterovMomentum, masked
 from adamx.stages.first_moment import Momentum
-from adamx.storage import Cast, Float32
+from adamx.storage import storage_in
 
 
 def momentum_of(b1, nesterov):
@@ -16,9 +14,7 @@ def with_mu_dtype(rule, mu_dtype, *, slots=("mu",)):
     """`rule` with its momenta kept in `mu_dtype`, if that is given."""
     if mu_dtype is None:
         return rule
-    dtype = jnp.dtype(mu_dtype)
-    storage = Float32() if jnp.finfo(dtype).bits >= 32 else Cast(dtype.name)
-    return rule.store(**dict.fromkeys(slots, storage))
+    return rule.store(**dict.fromkeys(slots, storage_in(mu_dtype)))
 
 
 def where(decay, mask):
