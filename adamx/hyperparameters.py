@@ -136,8 +136,8 @@ def complement(beta):
         return np.vectorize(complement, otypes=[np.float64])(beta)
     beta = jnp.asarray(beta)
     beta = beta.astype(jnp.promote_types(beta.dtype, jnp.float32))
-    # The barrier keeps XLA from multiplying by the reciprocal, which is rounded.
-    steps = jax.lax.optimization_barrier(jnp.asarray(1e7 if beta.dtype == jnp.float32 else 1e15, beta.dtype))
+    # Hidden from XLA that it is constant: else it multiplies by the reciprocal, which is rounded.
+    steps = jax.lax.optimization_barrier(jnp.full_like(beta, 1e7 if beta.dtype == jnp.float32 else 1e15))
     digits, difference = jnp.round(beta * steps), 1 - beta
     exact = jnp.where(digits / steps == beta, (steps - digits) / steps, difference)
     return difference + jax.lax.stop_gradient(exact - difference)

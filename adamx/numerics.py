@@ -1,5 +1,7 @@
 """Array arithmetic that every rule shares: averages, debias weights, squares, roots, dtypes."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
@@ -48,10 +50,30 @@ def round_stochastically(x, dtype, key):
 # Averages. A decay rate beta enters as rate = 1 - beta, so that nothing is lost to rounding near beta = 1.
 
 
+class Rate(NamedTuple):
+    """How fast an average moves: `value` = 1 - beta, and `keep`, 0 where nothing old is kept (beta = 0), else 1. Both scalars."""
+
+    value: jax.Array
+    keep: jax.Array
+
+
+def rate_of(value):
+    """The `Rate` of 1 - beta."""
+    return Rate(value, jnp.where(value < 1, 1.0, 0.0))
+
+
+@jax.custom_jvp
 def average(old, new, rate):
-    """Exponential moving average: beta old + (1 - beta) new, by interpolation from the nearer end; exactly `new` at rate 1."""
-    difference = new - old
-    return jnp.where(rate < 0.5, old + rate * difference, new - (1 - rate) * difference)
+    """Exponential moving average: old + rate (new - old) = beta old + (1 - beta) new, and exactly `new` at beta = 0."""
+    kept = rate.keep * old
+    return kept + rate.value * (new - kept)
+
+
+@average.defjvp
+def _average_jvp(primals, tangents):
+    (old, new, rate), (d_old, d_new, d_rate) = primals, tangents
+    moved = (1 - rate.value) * d_old + rate.value * d_new + (new - old) * d_rate.value
+    return average(old, new, rate), moved
 
 
 def decayed_sum(old, new, rate):

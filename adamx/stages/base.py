@@ -5,7 +5,7 @@ from collections.abc import Callable, Hashable
 
 import jax
 
-from adamx.numerics import debias_weight, mean_log_decay
+from adamx.numerics import debias_weight, mean_log_decay, rate_of
 from adamx.structure import node, path_of, static
 
 stage = node
@@ -97,10 +97,10 @@ class Stage:
 
 
 def average_scalars(decay, t, last, name):
-    """The scalars of an average with `decay`: its `rate`, the factor `debias` that corrects its bias, and the scalar slot `name`."""
+    """The scalars of an average with `decay`: its `Rate`, the factor `debias` that corrects its bias, and the scalar slot `name`."""
     rate = decay.complement
     log = mean_log_decay(last[name], rate, t)
-    return {"rate": rate, "debias": 1 / debias_weight(log, t), name: log}
+    return {"rate": rate_of(rate), "debias": 1 / debias_weight(log, t), name: log}
 
 
 class SecondMomentStage(Stage):

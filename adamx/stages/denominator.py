@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from adamx.hyperparameters import Decay, NonNegative, Number
-from adamx.numerics import abs_sq, average, mean_log_decay, ratio, root
+from adamx.numerics import abs_sq, average, mean_log_decay, rate_of, ratio, root
 from adamx.stages.base import Slot, Stage, stage
 
 
@@ -53,10 +53,13 @@ class MatchUpdateSize(Stage):
     slots = (Slot("e_x", signed=False),)
     reads, writes = {"g", "v"}, {"d", "u"}
 
+    def scalars(self, t, last):
+        return {"rate": rate_of(self.rho.complement)}
+
     def __call__(self, x, s, k):
         d = ratio(root(x.v + self.eps), root(s["e_x"] + self.eps))
         u = ratio(x.g, d)
-        e_x = average(s["e_x"], abs_sq(u), self.rho.complement)
+        e_x = average(s["e_x"], abs_sq(u), k["rate"])
         # Never negative: this ties the update to the new slot, so that XLA makes both in one pass over memory.
         return x.write(d=d, u=jnp.where(e_x < 0, 0, u)), {"e_x": e_x}
 

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from adamx.hyperparameters import Decay, NonNegative, Number
-from adamx.numerics import average, debias_weight, decayed_sum, mean_log_decay
+from adamx.numerics import average, debias_weight, decayed_sum, mean_log_decay, rate_of
 from adamx.stages.base import Slot, Stage, average_scalars, stage
 
 
@@ -71,9 +71,9 @@ class NesterovMomentum(_Average):
 
     def scalars(self, t, last):
         k = super().scalars(t, last)
-        next_log = mean_log_decay(k["mu_log_decay"], k["rate"], t + 1)
-        beta = 1 - k["rate"]
-        return k | {"of_mu": beta / debias_weight(next_log, t + 1), "of_g": k["rate"] * k["debias"]}
+        next_log = mean_log_decay(k["mu_log_decay"], k["rate"].value, t + 1)
+        beta = 1 - k["rate"].value
+        return k | {"of_mu": beta / debias_weight(next_log, t + 1), "of_g": k["rate"].value * k["debias"]}
 
     def read_out(self, g, mu, k):
         return k["of_mu"] * mu + k["of_g"] * g
@@ -131,7 +131,7 @@ class DozatMomentum(Stage):
         log = mean_log_decay(last["mu_log_decay"], rate, t)
         next_log = mean_log_decay(log, next_rate, t + 1)
         return {
-            "rate": self.b1.complement,
+            "rate": rate_of(self.b1.complement),
             "of_mu": (1 - next_rate) / debias_weight(next_log, t + 1),
             "of_g": rate / debias_weight(log, t),
             "mu_log_decay": log,
@@ -202,9 +202,12 @@ class LionMomentum(Stage):
     slots = (Slot("mu"),)
     reads, writes = {"g"}, {"mu", "m"}
 
+    def scalars(self, t, last):
+        return {"read_out": rate_of(self.b1.complement), "rate": rate_of(self.b2.complement)}
+
     def __call__(self, x, s, k):
-        mu = average(s["mu"], x.g, self.b2.complement)
-        return x.write(mu=mu, m=average(s["mu"], x.g, self.b1.complement)), {"mu": mu}
+        mu = average(s["mu"], x.g, k["rate"])
+        return x.write(mu=mu, m=average(s["mu"], x.g, k["read_out"])), {"mu": mu}
 
 
 @stage
@@ -229,11 +232,11 @@ class MixedMomentum(Stage):
     reads, writes = {"g"}, {"mu", "m"}
 
     def scalars(self, t, last):
-        return average_scalars(self.b1, t, last, "mu_log_decay")
+        return average_scalars(self.b1, t, last, "mu_log_decay") | {"slow_rate": rate_of(self.b3.complement)}
 
     def __call__(self, x, s, k):
         mu = average(s["mu"], x.g, k["rate"])
-        slow = average(s["mu_slow"], x.g, self.b3.complement)
+        slow = average(s["mu_slow"], x.g, k["slow_rate"])
         return x.write(mu=mu, m=mu * k["debias"] + self.alpha * slow), {"mu": mu, "mu_slow": slow}
 
 
@@ -261,7 +264,7 @@ class AdanMomentum(Stage):
     def scalars(self, t, last):
         of_g = average_scalars(self.b1, t, last, "mu_log_decay")
         of_d = average_scalars(self.b2, t, last, "mu_diff_log_decay")
-        beta = 1 - of_d["rate"]
+        beta = 1 - of_d["rate"].value
         return of_g | {
             "mu_diff_log_decay": of_d["mu_diff_log_decay"],
             "diff_rate": of_d["rate"],

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from adamx.hyperparameters import Decay, NonNegative
-from adamx.numerics import abs_sq, average, sum_of_squares
+from adamx.numerics import abs_sq, average, rate_of, sum_of_squares
 from adamx.stages.base import SecondMomentStage, Slot, Stage, average_scalars, one_per_leaf, stage
 
 
@@ -64,7 +64,7 @@ class Yogi(_Averaged):
 
     def accumulate(self, x, s, k):
         square = abs_sq(x.g)
-        return {"nu": s["nu"] - k["rate"] * jnp.sign(s["nu"] - square) * square}
+        return {"nu": s["nu"] - k["rate"].value * jnp.sign(s["nu"] - square) * square}
 
     def read_out(self, s, k):
         return s["nu"] * k["debias"]
@@ -110,8 +110,8 @@ class _Centred(_Averaged):
     slots = (Slot("nu", signed=False), Slot("g_mean"))
 
     def accumulate(self, x, s, k):
-        raised = s["nu"] + k["rate"] * abs_sq(x.g - s["g_mean"])
-        return {"nu": raised - k["rate"] * raised, "g_mean": average(s["g_mean"], x.g, k["rate"])}
+        raised = s["nu"] + k["rate"].value * abs_sq(x.g - s["g_mean"])
+        return {"nu": raised - k["rate"].value * raised, "g_mean": average(s["g_mean"], x.g, k["rate"])}
 
 
 @stage
@@ -147,7 +147,7 @@ class DebiasedCentredSecondMoment(_Centred):
 
     def scalars(self, t, last):
         k = super().scalars(t, last)
-        return k | {"rate": jnp.where(t > 1, k["rate"] * k["debias"], 1)}
+        return k | {"rate": rate_of(jnp.where(t > 1, k["rate"].value * k["debias"], 1))}
 
 
 @stage
@@ -203,7 +203,7 @@ class DelayedSecondMoment(SecondMomentStage):
     writes = {"v", "g"}
 
     def scalars(self, t, last):
-        return {"rate": jnp.where(t > 1, self.b2.complement, 1), "measured": jnp.where(t > 1, 1.0, 0.0)}
+        return {"rate": rate_of(jnp.where(t > 1, self.b2.complement, 1)), "measured": jnp.where(t > 1, 1.0, 0.0)}
 
     def accumulate(self, x, s, k):
         return {"nu": average(s["nu"], abs_sq(x.g), k["rate"])}
@@ -231,7 +231,7 @@ class LayerSecondMoment(SecondMomentStage):
     elementwise = False
 
     def scalars(self, t, last):
-        return {"rate": jnp.where(t > 1, self.b2.complement, 1)}
+        return {"rate": rate_of(jnp.where(t > 1, self.b2.complement, 1))}
 
     def accumulate(self, x, s, k):
         return {"nu": average(s["nu"], sum_of_squares(x.g), k["rate"])}
