@@ -274,10 +274,10 @@ class AdanMomentum(Stage):
         }
 
     def __call__(self, x, s, k):
-        d = k["has_last"] * (x.g - s["g_last"])
-        mu = average(s["mu"], x.g, k["rate"])
+        # Never negative: a plain copy of the gradient would be a pass over memory of its own.
+        g = jnp.where(k["has_last"] < 0, s["g_last"], x.g)
+        d = k["has_last"] * (g - s["g_last"])
+        mu = average(s["mu"], g, k["rate"])
         diff = average(s["mu_diff"], d, k["diff_rate"])
         m = mu * k["debias"] + k["of_diff"] * diff
-        # Never negative: a plain copy of the gradient would be a pass over memory of its own.
-        g_last = jnp.where(k["has_last"] < 0, s["g_last"], x.g)
-        return x.write(mu=mu, m=m, g=x.g + k["beta"] * d), {"mu": mu, "mu_diff": diff, "g_last": g_last}
+        return x.write(mu=mu, m=m, g=g + k["beta"] * d), {"mu": mu, "mu_diff": diff, "g_last": g}
