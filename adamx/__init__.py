@@ -1,5 +1,8 @@
 """The Adam family for JAX: gradient transformations that are exact, that are data, and that are lines of interchangeable stages."""
 
+from adamx import plot as plot
+from adamx import probes as probes
+from adamx import problems as problems
 from adamx.catalogue import CATALOGUE as CATALOGUE
 from adamx.catalogue import create as create
 from adamx.execution import RuleState as RuleState
