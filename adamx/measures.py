@@ -29,8 +29,8 @@ class Measure:
 
 
 @dataclasses.dataclass(frozen=True)
-class RootMeanSquare(Measure):
-    """Root mean square of a quantity over coordinates."""
+class OfQuantity(Measure):
+    """A measure of one quantity, a function of the signal with one number a coordinate."""
 
     name: str
     reads: frozenset
@@ -39,6 +39,11 @@ class RootMeanSquare(Measure):
     def coordinates(self, x):
         """The quantity itself."""
         return self.quantity(x)
+
+
+@dataclasses.dataclass(frozen=True)
+class RootMeanSquare(OfQuantity):
+    """Root mean square of a quantity over coordinates."""
 
     def of(self, signals):
         """sqrt(sum of |quantity|^2 / number of coordinates)."""
@@ -46,16 +51,8 @@ class RootMeanSquare(Measure):
 
 
 @dataclasses.dataclass(frozen=True)
-class Mean(Measure):
+class Mean(OfQuantity):
     """Mean of a real quantity over coordinates; of a condition, the share of coordinates."""
-
-    name: str
-    reads: frozenset
-    quantity: Callable
-
-    def coordinates(self, x):
-        """The quantity itself."""
-        return self.quantity(x)
 
     def of(self, signals):
         """Sum of the quantity / number of coordinates."""
@@ -63,17 +60,10 @@ class Mean(Measure):
 
 
 @dataclasses.dataclass(frozen=True)
-class Quantiles(Measure):
+class Quantiles(OfQuantity):
     """Quantiles of a real quantity over coordinates: an array of shape (len(levels),)."""
 
-    name: str
-    reads: frozenset
-    quantity: Callable
     levels: tuple[float, ...] = (0.05, 0.5, 0.95)
-
-    def coordinates(self, x):
-        """The quantity itself."""
-        return self.quantity(x)
 
     def of(self, signals):
         """Linear interpolation between order statistics, as `jnp.quantile`."""
