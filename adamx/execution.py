@@ -1,7 +1,7 @@
 """How a line of stages is run over a tree: once per step for scalars, once per leaf for arrays.
 
-Both halves are `jax.jit` functions of their own. Leaves of equal shape and dtype thus share one trace and one function of the lowered
-program, which XLA inlines, and a call outside of `jit` computes what a compiled one does.
+Both halves are `jax.jit` functions of their own, the second for a group of leaves. Groups of equal shapes and dtypes thus share one trace
+and one function of the lowered program, which XLA inlines, and a call outside of `jit` computes what a compiled one does.
 """
 
 import dataclasses
@@ -20,6 +20,9 @@ from adamx.stages.base import as_parameter
 from adamx.storage import Float32, Rounding, Stochastic, Storage
 from adamx.structure import is_absent, leaves_like, path_of
 from adamx.wiring import slots_of
+
+GROUP = 32
+"""Leaves in a group: enough that calls cost XLA little, few enough that the one function they share is lowered quickly."""
 
 
 class RuleState(NamedTuple):
@@ -66,13 +69,19 @@ def _start(slot, storage, value, path, p):
     return storage.init(jnp.full_like(p, value, dtype=dtype, shape=slot.shape(jnp.shape(p))))
 
 
-@jax.jit
 def per_step(stages, count, last):
     """What one step has in common for all leaves.
 
     Returns:
       count + 1; t; the stages with every hyperparameter a scalar array; a dict of scalars for each stage; the scalar slots.
     """
+    positive = tuple(h.positive for h in jax.tree.leaves(stages, is_leaf=_is_decay) if _is_decay(h))
+    return _per_step(positive, stages, count, last)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _per_step(positive, stages, count, last):
+    """`per_step`; `positive` is that of each decay rate in turn, which as data they lose."""
     dtype = scalar_dtype()
     following = optax.safe_increment(count)
     t = following.astype(dtype)
@@ -80,14 +89,17 @@ def per_step(stages, count, last):
     one = jnp.ones([], dtype)
     stages, count, t, last, one = jax.lax.optimization_barrier((jax.tree.map(jnp.asarray, stages), count, t, last, one))
 
-    def computed(scalars):
+    def computed(scalars, given=()):
         # XLA would repeat cheap scalar arithmetic in the loop of every leaf; it does not repeat a division.
-        return jax.tree.map(lambda a: jnp.asarray(a).astype(dtype) / one, scalars)
+        given = {id(a) for a in given}
+        return jax.tree.map(lambda a: a if id(a) in given else jnp.asarray(a).astype(dtype) / one, scalars)
 
     values = jax.tree.map(lambda h: computed(h.at(count)) if _varies(h) else h, stages, is_leaf=_varies)
     values = jax.tree.map(lambda h: h.astype(dtype), values)
     _check_scalar(values)
-    scalars = [computed(stage.scalars(t, last)) for stage in values]
+    flags = iter(positive)
+    values = jax.tree.map(lambda h: Decay(h.complement, next(flags)) if _is_decay(h) else h, values, is_leaf=_is_decay)
+    scalars = [computed(stage.scalars(t, last), given=jax.tree.leaves(values)) for stage in values]
     kept = {name: k[name] for stage, k in zip(stages, scalars, strict=True) for name in stage.scalar_slots}
     return following, t, values, scalars, kept
 
@@ -103,6 +115,11 @@ class Plan:
 
 
 @functools.partial(jax.jit, static_argnums=0)
+def per_group(plan, stages, scalars, t, leaves):
+    """`per_leaf` of each of `leaves`, tuples (g, p, stored, key)."""
+    return [per_leaf(plan, stages, scalars, t, *leaf) for leaf in leaves]
+
+
 def per_leaf(plan, stages, scalars, t, g, p, stored, key):
     """The work on one leaf.
 
@@ -142,21 +159,21 @@ def advance(stages, storages, grads, state, params, rounding=None, wants_signal=
     ps = [None] * len(gs) if params is None else leaves_like(structure, params, "the parameters")
     kept = {name: leaves_like(structure, state.slots[name], f"the state's slots {name!r}") for name in names}
     gs = [g if is_absent(g) else _gradient(g, structure, i) for i, g in enumerate(gs)]
-    given, ps = ps, [None if is_absent(p) else jnp.asarray(p) for p in ps]
+    given, ps = ps, [None if is_absent(p) else _array(p) for p in ps]
     _check_shapes(structure, gs, ps, kept, [slot for slot in slots_of(stages) if slot.shape is as_parameter])
 
     count, t, values, scalars, carried = per_step(stages, state.count, state.scalars)
     plans = _plans(stages, storages, structure, gs if params is None else ps, rounding, wants_signal)
-    outs, signals = [None] * len(gs), [None] * len(gs)
-    for i, (g, p) in enumerate(zip(gs, ps, strict=True)):
-        if is_absent(g):
-            outs[i] = g if rounding is None else given[i]
-            continue
-        key = None if rounding is None else state.count * len(gs) + i
-        stored = {name: kept[name][i] for name in names}
-        outs[i], stored, signals[i] = per_leaf(plans[i], values, scalars, t, g, p, stored, key)
-        for name in names:
-            kept[name][i] = stored[name]
+    # Where there is no gradient, these stay.
+    outs, signals = list(gs if rounding is None else given), [None] * len(gs)
+    for plan, members in _groups(plans, gs):
+        keys = {i: None if rounding is None else state.count * len(gs) + i for i in members}
+        leaves = [(gs[i], ps[i], {name: kept[name][i] for name in names}, keys[i]) for i in members]
+        results = per_group(plan, values, scalars, t, leaves)
+        for i, (out, stored, signal) in zip(members, results, strict=True):
+            outs[i], signals[i] = out, signal
+            for name in names:
+                kept[name][i] = stored[name]
     slots = {name: jax.tree.unflatten(structure, leaves) for name, leaves in kept.items()}
     signals = jax.tree.unflatten(structure, signals) if wants_signal else None
     return jax.tree.unflatten(structure, outs), RuleState(count, carried, slots), signals
@@ -172,8 +189,12 @@ def _check_scalar(stages):
                 )
 
 
+def _is_decay(node):
+    return isinstance(node, Decay)
+
+
 def _varies(node):
-    return isinstance(node, Scheduled) or (isinstance(node, Decay) and isinstance(node.complement, Scheduled))
+    return isinstance(node, Scheduled) or (_is_decay(node) and isinstance(node.complement, Scheduled))
 
 
 def _plans(stages, storages, structure, leaves, rounding, wants_signal):
@@ -183,6 +204,17 @@ def _plans(stages, storages, structure, leaves, rounding, wants_signal):
     flags = [stage.on_leaves(structure, leaves) or everywhere for stage in stages]
     plan = functools.cache(lambda active: Plan(active, storages, rounding, wants_signal))
     return [plan(active) for active in zip(*flags, strict=True)]
+
+
+def _groups(plans, gs):
+    """Pairs of a plan and the positions of up to `GROUP` leaves of that plan, one shape and one dtype; none without a gradient."""
+    kinds = {}
+    for i, (plan, g) in enumerate(zip(plans, gs, strict=True)):
+        if not is_absent(g):
+            kinds.setdefault((plan, g.shape, g.dtype), []).append(i)
+    for (plan, *_), members in kinds.items():
+        for start in range(0, len(members), GROUP):
+            yield plan, members[start : start + GROUP]
 
 
 def _require_params(stages, params):
@@ -204,7 +236,11 @@ def _gradient(g, structure, index):
         ) from None
     if dtype == jax.dtypes.float0 or not jnp.issubdtype(dtype, jnp.inexact):
         raise _not_differentiable(f"the gradient of {path_of(structure, index)}", dtype)
-    return jnp.asarray(g)
+    return _array(g)
+
+
+def _array(x):
+    return x if isinstance(x, jax.Array) else jnp.asarray(x)
 
 
 def _not_differentiable(what, dtype):

@@ -91,6 +91,10 @@ class _UnitInterval(Number):
 class Decay:
     """A decay rate beta, kept as its complement 1 - beta: the leaf of the pytree.
 
+    Attributes:
+      complement: 1 - beta, a number, an array or a schedule.
+      positive: Whether beta is known to be above 0, in float32 too, as it can be of a Python number. Not part of the pytree.
+
     The complement is exact: 0.999 is kept as 0.001 by decimal arithmetic, and an array of float32 as the complement of the decimal
     number (up to 7 digits) that it stands for. A rule that is traced, batched or injected is thus as exact as one with constants.
 
@@ -98,8 +102,10 @@ class Decay:
     0.001
     """
 
-    def __init__(self, complement):
+    def __init__(self, complement, positive=None):
         self.complement = complement
+        known = isinstance(complement, float) and bool(np.float32(complement) < 1)
+        self.positive = known if positive is None else positive
 
     @classmethod
     def convert(cls, value, where):

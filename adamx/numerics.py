@@ -51,21 +51,25 @@ def round_stochastically(x, dtype, key):
 
 
 class Rate(NamedTuple):
-    """How fast an average moves: `value` = 1 - beta, and `keep`, 0 where nothing old is kept (beta = 0), else 1. Both scalars."""
+    """How fast an average moves: `value` = 1 - beta, and `keep`, 0 where nothing old is kept (beta = 0), else 1. Both scalars.
+
+    `keep` is None where it is known to be 1.
+    """
 
     value: jax.Array
-    keep: jax.Array
+    keep: jax.Array | None
 
 
-def rate_of(value):
-    """The `Rate` of 1 - beta."""
-    return Rate(value, jnp.where(value < 1, 1.0, 0.0))
+def rate_of(decay, value=None):
+    """The `Rate` of a `Decay`, or of `value` = 1 - beta for a beta that is above 0 if the decay's is."""
+    value = decay.complement if value is None else value
+    return Rate(value, None if decay.positive else jnp.where(value < 1, 1.0, 0.0))
 
 
 @jax.custom_jvp
 def average(old, new, rate):
     """Exponential moving average: old + rate (new - old) = beta old + (1 - beta) new, and exactly `new` at beta = 0."""
-    kept = rate.keep * old
+    kept = old if rate.keep is None else rate.keep * old
     return kept + rate.value * (new - kept)
 
 
@@ -143,10 +147,18 @@ def _root_jvp(primals, tangents):
     return y, dx * ratio(jnp.full_like(y, 0.5), y)
 
 
+def root_plus(x, eps_root, eps):
+    """sqrt(x + eps_root) + eps; None for an eps stands for nothing."""
+    y = root(x if eps_root is None else x + eps_root)
+    return y if eps is None else y + eps
+
+
 @jax.custom_jvp
 def ratio(numerator, denominator):
     """numerator / denominator, and 0 (with derivatives 0) where the denominator is 0."""
-    return jnp.where(denominator != 0, numerator / denominator, 0)
+    quotient = numerator / denominator
+    # Not jnp.where, which is a function of its own in the lowered program: a call for every leaf.
+    return jax.lax.select(denominator != 0, quotient, jnp.zeros_like(quotient))
 
 
 @ratio.defjvp

@@ -20,12 +20,12 @@ def node(cls):
     """Makes `cls` a frozen dataclass and a pytree: its fields are children, its `static` fields structure.
 
     A field whose annotation has a `convert(value, where)` is converted and checked by it in the constructor, and only there: JAX rebuilds
-    nodes with tracers, None or plain objects in the place of numbers.
+    nodes with tracers, None or plain objects in the place of numbers. Annotated `Kind | None`, it may be None, and then has no leaf.
     """
     cls = dataclasses.dataclass(frozen=True, eq=False, repr=False)(cls)
     fields = dataclasses.fields(cls)
     hints = typing.get_type_hints(cls)
-    converters = [(f.name, hints[f.name].convert) for f in fields if hasattr(hints[f.name], "convert")]
+    converters = [(f.name, _converter(hints[f.name])) for f in fields]
     children = tuple(f.name for f in fields if not f.metadata.get("static"))
     structure = tuple(f.name for f in fields if f.metadata.get("static"))
     construct = cls.__init__
@@ -33,7 +33,8 @@ def node(cls):
     def __init__(self, *args, **kwargs):
         construct(self, *args, **kwargs)
         for name, convert in converters:
-            object.__setattr__(self, name, convert(getattr(self, name), f"{type(self).__name__}: {name}"))
+            if convert is not None:
+                object.__setattr__(self, name, convert(getattr(self, name), f"{type(self).__name__}: {name}"))
 
     def flatten_with_keys(self):
         pairs = [(jax.tree_util.GetAttrKey(name), getattr(self, name)) for name in children]
@@ -48,9 +49,7 @@ def node(cls):
     def __repr__(self):
         # Left out: options that are off, that is, zero by default and zero.
         values = [
-            (f.name, getattr(self, f.name))
-            for f in fields
-            if not (f.default == 0.0 and _is_zero(getattr(self, f.name)))
+            (f.name, getattr(self, f.name)) for f in fields if not (f.default == 0.0 and is_zero(getattr(self, f.name)))
         ]
         shown = (show(value) if name == "inner" else f"{name}={show(value)}" for name, value in values)
         return f"{cls.__name__}({', '.join(shown)})"
@@ -62,7 +61,17 @@ def node(cls):
     return cls
 
 
-def _is_zero(value):
+def _converter(hint):
+    """The `convert` of a field's annotation, None if it has none."""
+    kinds = [kind for kind in typing.get_args(hint) or (hint,) if kind is not type(None)]
+    convert = getattr(kinds[0], "convert", None)
+    if convert is None or len(typing.get_args(hint)) == 0:
+        return convert
+    return lambda value, where: None if value is None else convert(value, where)
+
+
+def is_zero(value):
+    """Whether `value` is the number 0, known before anything is traced."""
     return isinstance(value, (int, float)) and value == 0
 
 

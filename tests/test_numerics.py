@@ -75,8 +75,18 @@ def test_the_debias_weight_of_a_schedule_is_one_minus_the_product():
 @given(numbers, numbers)
 def test_an_average_with_rate_one_is_the_new_value_and_with_rate_zero_the_old(old, new):
     old, new = jnp.float32(old), jnp.float32(new)
-    assert average(old, new, rate_of(jnp.float32(1))) == new
-    assert average(old, new, rate_of(jnp.float32(0))) == old
+    assert average(old, new, rate_of(Decay(jnp.float32(1)))) == new
+    assert average(old, new, rate_of(Decay(jnp.float32(0)))) == old
+
+
+def test_a_decay_rate_that_is_known_to_be_positive_needs_no_factor_that_forgets():
+    for beta in (0.999, 0.5, 1e-6):
+        assert Decay.convert(beta, "b").positive and rate_of(Decay.convert(beta, "b")).keep is None
+    for unknown in (0.0, 1e-9, np.array([0.0, 0.9]), jnp.float32(0.9), lambda count: 0.9):
+        assert not Decay.convert(unknown, "b").positive
+    old, new = np.random.default_rng(0).normal(size=(2, 1000)).astype(np.float32)
+    with_factor, without = (average(old, new, rate_of(Decay(np.float32(0.1), known))) for known in (False, True))
+    assert np.array_equal(with_factor, without)
 
 
 @pytest.mark.parametrize("rate", [1e-5, 0.1, 0.5, 0.75, 0.9, 1 - 2**-20])
@@ -85,7 +95,7 @@ def test_an_average_is_exact_in_float32(rate):
     old, new = (rng.normal(size=1000) * 10 ** rng.uniform(-4, 4, 1000) for _ in range(2))
     old, new = old.astype(np.float32), new.astype(np.float32)
     kept, added = (1 - np.float64(rate)) * old, np.float64(rate) * new
-    error = np.abs(np.asarray(average(old, new, rate_of(rate)), np.float64) - (kept + added))
+    error = np.abs(np.asarray(average(old, new, rate_of(Decay(rate))), np.float64) - (kept + added))
     # To the last bit of the larger of the two: only at rate 1 is nothing left of the old one's rounding.
     assert np.max(error / np.maximum(np.abs(old), np.abs(new))) < 2e-7
 

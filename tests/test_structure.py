@@ -12,6 +12,7 @@ import pytest
 from checks import each_rule
 
 import adamx
+from adamx.execution import GROUP
 
 ROOT = pathlib.Path(adamx.__file__).parent
 FILES = sorted(path for path in ROOT.rglob("*.py") if "__pycache__" not in path.parts)
@@ -184,10 +185,25 @@ def test_a_thousand_equal_leaves_are_a_smaller_program_than_optaxs():
     assert ours[0] < theirs[0] / 2 and ours[1] < theirs[1] / 2
 
 
-def test_one_more_leaf_is_one_more_call():
-    (few_lines, few), (many_lines, many) = size(adamx.adam(1e-3), 100), size(adamx.adam(1e-3), 200)
-    assert many - few == 100
-    assert many_lines - few_lines <= 200
+def test_one_more_group_of_equal_leaves_is_one_more_call():
+    (few_lines, few), (many_lines, many) = (size(adamx.adam(1e-3), n * GROUP) for n in (10, 20))
+    assert many - few == 10
+    assert many_lines - few_lines == 10
+
+
+def flops(rule):
+    params = {"w": jnp.ones(64)}
+    return jax.jit(rule.update).lower(params, rule.init(params), params).compile().cost_analysis()["flops"]
+
+
+def test_what_is_known_before_tracing_is_not_computed():
+    adam, zero = adamx.adam(1e-3), adamx.adamw(1e-3, weight_decay=0.0)
+    assert flops(zero) == flops(adamx.adamw(1e-3, weight_decay=0.0, mask={"w": True})) == flops(adam)
+    assert flops(adamx.adamw(1e-3, weight_decay=0.1)) == flops(adam) + 2 * 64
+    # Where b1 may be 0, the average is multiplied by a factor that is 0 or 1.
+    assert flops(adamx.adam(1e-3, b1=jnp.float32(0.9))) >= flops(adam) + 64
+    # The tree stays the same, so that rules with and without decay stack.
+    assert jax.tree.structure(zero) == jax.tree.structure(adamx.adamw(1e-3, weight_decay=0.1))
 
 
 def test_scalars_are_computed_once_and_not_for_each_leaf():

@@ -98,9 +98,8 @@ class Stage:
 
 def average_scalars(decay, t, last, name):
     """The scalars of an average with `decay`: its `Rate`, the factor `debias` that corrects its bias, and the scalar slot `name`."""
-    rate = decay.complement
-    log = mean_log_decay(last[name], rate, t)
-    return {"rate": rate_of(rate), "debias": 1 / debias_weight(log, t), name: log}
+    log = mean_log_decay(last[name], decay.complement, t)
+    return {"rate": rate_of(decay), "debias": 1 / debias_weight(log, t), name: log}
 
 
 class SecondMomentStage(Stage):
@@ -197,6 +196,11 @@ class Masked(Wrapper):
         return self.inner(x, s, k)
 
     def on_leaves(self, structure, leaves):
+        inner = self.inner.on_leaves(structure, leaves)
+        masked = self._flags(structure, leaves)
+        return masked if inner is None else [a and b for a, b in zip(inner, masked, strict=True)]
+
+    def _flags(self, structure, leaves):
         if callable(self.mask):
             return [bool(self.mask(path_of(structure, i), leaf)) for i, leaf in enumerate(leaves)]
         if isinstance(self.mask, MaskOfTree):

@@ -2,10 +2,17 @@
 
 from adamx.hyperparameters import NonNegative, Number
 from adamx.stages.base import Stage, stage
+from adamx.structure import is_zero
+
+
+class _Decay(Stage):
+    def on_leaves(self, structure, leaves):
+        # A constant of 0, which is many rules' default, costs nothing.
+        return [False] * len(leaves) if is_zero(self.weight_decay) else None
 
 
 @stage
-class DecoupledDecay(Stage):
+class DecoupledDecay(_Decay):
     """Decoupled weight decay, times the learning rate that follows: u <- u + weight_decay p (AdamW, Optax, torch).
 
     Attributes:
@@ -22,7 +29,7 @@ class DecoupledDecay(Stage):
 
 
 @stage
-class IndependentDecay(Stage):
+class IndependentDecay(_Decay):
     """Weight decay independent of the learning rate's size: u <- u - weight_decay (lr_t / peak) p. It stands after `LearningRate`.
 
     Attributes:
@@ -43,7 +50,7 @@ class IndependentDecay(Stage):
 
 
 @stage
-class CoupledDecay(Stage):
+class CoupledDecay(_Decay):
     """L2 regularisation: g <- g + weight_decay p, before the moments see the gradient.
 
     Attributes:
@@ -60,7 +67,7 @@ class CoupledDecay(Stage):
 
 
 @stage
-class ProximalDecay(Stage):
+class ProximalDecay(_Decay):
     """Proximal weight decay: p + u <- (p + u) / (1 + lr weight_decay). It stands after `LearningRate` (Adan).
 
     Attributes:

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from adamx.hyperparameters import Decay, NonNegative, Number
-from adamx.numerics import abs_sq, average, mean_log_decay, rate_of, ratio, root
+from adamx.numerics import abs_sq, average, mean_log_decay, rate_of, ratio, root, root_plus
 from adamx.stages.base import Slot, Stage, stage
 
 
@@ -12,17 +12,17 @@ class DivideByRoot(Stage):
     """u = m / d with d = sqrt(v + eps_root) + eps, and 0 where d is 0.
 
     Attributes:
-      eps: Added to the root.
-      eps_root: Added under the root.
+      eps: Added to the root; None for nothing.
+      eps_root: Added under the root; None for nothing.
     """
 
-    eps: NonNegative = 1e-8
-    eps_root: NonNegative = 0.0
+    eps: NonNegative | None = 1e-8
+    eps_root: NonNegative | None = 0.0
 
     reads, writes = {"m", "v"}, {"d", "u"}
 
     def __call__(self, x, s, k):
-        d = root(x.v + self.eps_root) + self.eps
+        d = root_plus(x.v, self.eps_root, self.eps)
         return x.write(d=d, u=ratio(x.m, d)), s
 
 
@@ -54,14 +54,14 @@ class MatchUpdateSize(Stage):
     reads, writes = {"g", "v"}, {"d", "u"}
 
     def scalars(self, t, last):
-        return {"rate": rate_of(self.rho.complement)}
+        return {"rate": rate_of(self.rho)}
 
     def __call__(self, x, s, k):
-        d = ratio(root(x.v + self.eps), root(s["e_x"] + self.eps))
-        u = ratio(x.g, d)
+        above, below = root(s["e_x"] + self.eps), root(x.v + self.eps)
+        u = ratio(x.g, below) * above
         e_x = average(s["e_x"], abs_sq(u), k["rate"])
         # Never negative: this ties the update to the new slot, so that XLA makes both in one pass over memory.
-        return x.write(d=d, u=jnp.where(e_x < 0, 0, u)), {"e_x": e_x}
+        return x.write(d=ratio(below, above), u=jnp.where(e_x < 0, 0, u)), {"e_x": e_x}
 
 
 class _Rectified(Stage):

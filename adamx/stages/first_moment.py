@@ -11,11 +11,10 @@ class _Average(Stage):
     """mu_t = b1 mu_{t-1} + (1 - b1) g_t, read out by the subclass."""
 
     slots = (Slot("mu"),)
-    scalar_slots = ("mu_log_decay",)
     reads, writes = {"g"}, {"mu", "m"}
 
     def scalars(self, t, last):
-        return average_scalars(self.b1, t, last, "mu_log_decay")
+        return {"rate": rate_of(self.b1)}
 
     def __call__(self, x, s, k):
         mu = average(s["mu"], x.g, k["rate"])
@@ -25,8 +24,15 @@ class _Average(Stage):
         raise NotImplementedError
 
 
+class _DebiasedAverage(_Average):
+    scalar_slots = ("mu_log_decay",)
+
+    def scalars(self, t, last):
+        return average_scalars(self.b1, t, last, "mu_log_decay")
+
+
 @stage
-class Momentum(_Average):
+class Momentum(_DebiasedAverage):
     """Exponential average of the gradient, bias-corrected (Adam).
 
         mu_t = b1 mu_{t-1} + (1 - b1) g_t,    m_t = mu_t / (1 - b1^t)
@@ -58,7 +64,7 @@ class RawMomentum(_Average):
 
 
 @stage
-class NesterovMomentum(_Average):
+class NesterovMomentum(_DebiasedAverage):
     """Exponential average with Nesterov's look-ahead, as Optax reads NAdam out.
 
         m_t = b1 mu_t / (1 - b1^{t+1}) + (1 - b1) g_t / (1 - b1^t)
@@ -80,7 +86,7 @@ class NesterovMomentum(_Average):
 
 
 @stage
-class AlgoPerfMomentum(_Average):
+class AlgoPerfMomentum(_DebiasedAverage):
     """Nesterov's look-ahead as AlgoPerf's and timm's NAdamW read it out: m_t = (b1 mu_t + (1 - b1) g_t) / (1 - b1^t).
 
     Attributes:
@@ -131,7 +137,7 @@ class DozatMomentum(Stage):
         log = mean_log_decay(last["mu_log_decay"], rate, t)
         next_log = mean_log_decay(log, next_rate, t + 1)
         return {
-            "rate": rate_of(self.b1.complement),
+            "rate": rate_of(self.b1),
             "of_mu": (1 - next_rate) / debias_weight(next_log, t + 1),
             "of_g": rate / debias_weight(log, t),
             "mu_log_decay": log,
@@ -203,7 +209,10 @@ class LionMomentum(Stage):
     reads, writes = {"g"}, {"mu", "m"}
 
     def scalars(self, t, last):
-        return {"read_out": rate_of(self.b1.complement), "rate": rate_of(self.b2.complement)}
+        return {
+            "read_out": rate_of(self.b1),
+            "rate": rate_of(self.b2),
+        }
 
     def __call__(self, x, s, k):
         mu = average(s["mu"], x.g, k["rate"])
@@ -232,7 +241,7 @@ class MixedMomentum(Stage):
     reads, writes = {"g"}, {"mu", "m"}
 
     def scalars(self, t, last):
-        return average_scalars(self.b1, t, last, "mu_log_decay") | {"slow_rate": rate_of(self.b3.complement)}
+        return average_scalars(self.b1, t, last, "mu_log_decay") | {"slow_rate": rate_of(self.b3)}
 
     def __call__(self, x, s, k):
         mu = average(s["mu"], x.g, k["rate"])

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from adamx.hyperparameters import NonNegative
-from adamx.numerics import ratio, root
+from adamx.numerics import ratio, root, root_plus
 from adamx.stages.base import Stage, stage
 
 
@@ -14,17 +14,17 @@ class NormaliseGradient(Stage):
     Put before a momentum it makes the average of ratios (NovoGrad, LaProp), where Adam is the ratio of averages.
 
     Attributes:
-      eps: Added to the root.
-      eps_root: Added under the root.
+      eps: Added to the root; None for nothing.
+      eps_root: Added under the root; None for nothing.
     """
 
-    eps: NonNegative = 1e-8
-    eps_root: NonNegative = 0.0
+    eps: NonNegative | None = 1e-8
+    eps_root: NonNegative | None = 0.0
 
     reads, writes = {"g", "v"}, {"d", "g"}
 
     def __call__(self, x, s, k):
-        d = root(x.v + self.eps_root) + self.eps
+        d = root_plus(x.v, self.eps_root, self.eps)
         return x.write(d=d, g=ratio(x.g, d)), s
 
 

@@ -7,18 +7,26 @@ from adamx.numerics import abs_sq, average, rate_of, sum_of_squares
 from adamx.stages.base import SecondMomentStage, Slot, Stage, average_scalars, one_per_leaf, stage
 
 
-class _Averaged(SecondMomentStage):
-    scalar_slots = ("nu_log_decay",)
-
+class _Average(SecondMomentStage):
     def scalars(self, t, last):
-        return average_scalars(self.b2, t, last, "nu_log_decay")
+        return {"rate": rate_of(self.b2)}
 
     def accumulate(self, x, s, k):
         return {"nu": average(s["nu"], abs_sq(x.g), k["rate"])}
 
 
+class _DebiasedAverage(_Average):
+    scalar_slots = ("nu_log_decay",)
+
+    def scalars(self, t, last):
+        return average_scalars(self.b2, t, last, "nu_log_decay")
+
+    def read_out(self, s, k):
+        return s["nu"] * k["debias"]
+
+
 @stage
-class SecondMoment(_Averaged):
+class SecondMoment(_DebiasedAverage):
     """Exponential average of the squared gradient, bias-corrected (Adam).
 
         nu_t = b2 nu_{t-1} + (1 - b2) |g_t|^2,    v_t = nu_t / (1 - b2^t)
@@ -31,12 +39,9 @@ class SecondMoment(_Averaged):
     b2: Decay = 0.999
     initial_value: NonNegative = 0.0
 
-    def read_out(self, s, k):
-        return s["nu"] * k["debias"]
-
 
 @stage
-class RawSecondMoment(_Averaged):
+class RawSecondMoment(_Average):
     """Exponential average of the squared gradient without bias correction: v_t = nu_t = b2 nu_{t-1} + (1 - b2) |g_t|^2 (RMSProp).
 
     Attributes:
@@ -48,8 +53,14 @@ class RawSecondMoment(_Averaged):
     initial_value: NonNegative = 0.0
 
 
+class _Yogi(_Average):
+    def accumulate(self, x, s, k):
+        square = abs_sq(x.g)
+        return {"nu": s["nu"] - k["rate"].value * jnp.sign(s["nu"] - square) * square}
+
+
 @stage
-class Yogi(_Averaged):
+class Yogi(_Yogi, _DebiasedAverage):
     """Yogi's second moment, which changes by at most (1 - b2) |g_t|^2 a step.
 
         nu_t = nu_{t-1} - (1 - b2) sign(nu_{t-1} - |g_t|^2) |g_t|^2,    v_t = nu_t / (1 - b2^t)
@@ -62,16 +73,9 @@ class Yogi(_Averaged):
     b2: Decay = 0.999
     initial_value: NonNegative = 1e-6
 
-    def accumulate(self, x, s, k):
-        square = abs_sq(x.g)
-        return {"nu": s["nu"] - k["rate"].value * jnp.sign(s["nu"] - square) * square}
-
-    def read_out(self, s, k):
-        return s["nu"] * k["debias"]
-
 
 @stage
-class RawYogi(Yogi):
+class RawYogi(_Yogi):
     """`Yogi` without bias correction: v_t = nu_t.
 
     Attributes:
@@ -79,12 +83,12 @@ class RawYogi(Yogi):
       initial_value: nu_0.
     """
 
-    def read_out(self, s, k):
-        return s["nu"]
+    b2: Decay = 0.999
+    initial_value: NonNegative = 1e-6
 
 
 @stage
-class Belief(_Averaged):
+class Belief(_DebiasedAverage):
     """Exponential average of the squared surprise, the gradient less its own average (AdaBelief).
 
         nu_t = b2 nu_{t-1} + (1 - b2) |g_t - mu_t|^2 + eps_root,    v_t = nu_t / (1 - b2^t)
@@ -102,11 +106,8 @@ class Belief(_Averaged):
     def accumulate(self, x, s, k):
         return {"nu": average(s["nu"], abs_sq(x.g - x.mu), k["rate"]) + self.eps_root}
 
-    def read_out(self, s, k):
-        return s["nu"] * k["debias"]
 
-
-class _Centred(_Averaged):
+class _Centred(_Average):
     slots = (Slot("nu", signed=False), Slot("g_mean"))
 
     def accumulate(self, x, s, k):
@@ -145,9 +146,11 @@ class DebiasedCentredSecondMoment(_Centred):
     b2: Decay = 0.9
     initial_value: NonNegative = 0.0
 
+    scalar_slots = ("nu_log_decay",)
+
     def scalars(self, t, last):
-        k = super().scalars(t, last)
-        return k | {"rate": rate_of(jnp.where(t > 1, k["rate"].value * k["debias"], 1))}
+        k = average_scalars(self.b2, t, last, "nu_log_decay")
+        return k | {"rate": rate_of(self.b2, jnp.where(t > 1, k["rate"].value * k["debias"], 1))}
 
 
 @stage
@@ -203,7 +206,10 @@ class DelayedSecondMoment(SecondMomentStage):
     writes = {"v", "g"}
 
     def scalars(self, t, last):
-        return {"rate": rate_of(jnp.where(t > 1, self.b2.complement, 1)), "measured": jnp.where(t > 1, 1.0, 0.0)}
+        return {
+            "rate": rate_of(self.b2, jnp.where(t > 1, self.b2.complement, 1)),
+            "measured": jnp.where(t > 1, 1.0, 0.0),
+        }
 
     def accumulate(self, x, s, k):
         return {"nu": average(s["nu"], abs_sq(x.g), k["rate"])}
@@ -231,7 +237,7 @@ class LayerSecondMoment(SecondMomentStage):
     elementwise = False
 
     def scalars(self, t, last):
-        return {"rate": rate_of(jnp.where(t > 1, self.b2.complement, 1))}
+        return {"rate": rate_of(self.b2, jnp.where(t > 1, self.b2.complement, 1))}
 
     def accumulate(self, x, s, k):
         return {"nu": average(s["nu"], sum_of_squares(x.g), k["rate"])}

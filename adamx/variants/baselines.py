@@ -74,7 +74,7 @@ def _rms(decay, eps, initial_scale, eps_in_sqrt, centered, bias_correction):
         moment = (DebiasedCentredSecondMoment if bias_correction else CentredSecondMoment)(decay, initial_scale)
     else:
         moment = (SecondMoment if bias_correction else RawSecondMoment)(decay, initial_scale)
-    return update_rule(moment, NormaliseGradient(0.0, eps) if eps_in_sqrt else NormaliseGradient(eps), TakeGradient())
+    return update_rule(moment, NormaliseGradient(None, eps) if eps_in_sqrt else NormaliseGradient(eps), TakeGradient())
 
 
 def _with_trace(rule, momentum, nesterov):
@@ -134,7 +134,7 @@ def rmsprop(
 
 def scale_by_adagrad(initial_accumulator_value=0.1, eps=1e-7, eps_in_sqrt=True):
     """The direction of `adagrad`."""
-    root = NormaliseGradient(0.0, eps) if eps_in_sqrt else NormaliseGradient(eps)
+    root = NormaliseGradient(None, eps) if eps_in_sqrt else NormaliseGradient(eps)
     return update_rule(SumOfSquares(initial_accumulator_value), root, TakeGradient())
 
 
