@@ -21,7 +21,7 @@ from adamx.storage import Float32, Rounding, Stochastic, Storage
 from adamx.structure import is_absent, leaves_like, path_of
 from adamx.wiring import slots_of
 
-GROUP = 32
+GROUP = 16
 """Leaves in a group: enough that calls cost XLA little, few enough that the one function they share is lowered quickly."""
 
 
@@ -229,7 +229,7 @@ def _require_params(stages, params):
 def _gradient(g, structure, index):
     """Gradient leaf as an array. Raises if it is no array of a floating or complex dtype."""
     try:
-        dtype = jnp.result_type(g)
+        dtype = g.dtype if isinstance(g, jax.Array) else jnp.result_type(g)
     except TypeError:
         raise TypeError(
             f"the gradient of {path_of(structure, index)} must be an array (or None), got {type(g).__name__}."
