@@ -110,9 +110,9 @@ def debias_weight(mean_log, t):
 # Squares, roots, ratios
 
 
-def abs_sq(x):
-    """|x|^2, real. Held at half the largest finite number, so that finite gradients never put an infinity into an average."""
-    return below_overflow(_square(x))
+def abs_sq(x, limit=None):
+    """|x|^2, real. Held at `limit`, by default half the largest finite number: finite gradients never put an infinity into an average."""
+    return below_overflow(_square(x)) if limit is None else jnp.minimum(_square(x), limit)
 
 
 def _square(x):

@@ -166,7 +166,7 @@ class SumOfSquares(SecondMomentStage):
     def accumulate(self, x, s, k):
         # Limited before the sum, not after: XLA's CPU compiler repeats a final minimum in the update's loop, at a copy of the slot.
         room = jnp.finfo(s["nu"].dtype).max / 2 - s["nu"]
-        return {"nu": s["nu"] + jnp.minimum(abs_sq(x.g), room)}
+        return {"nu": s["nu"] + abs_sq(x.g, limit=room)}
 
 
 @stage
