@@ -94,11 +94,14 @@ def _per_step(positive, stages, count, last):
         given = {id(a) for a in given}
         return jax.tree.map(lambda a: a if id(a) in given else jnp.asarray(a).astype(dtype) / one, scalars)
 
-    values = jax.tree.map(lambda h: computed(h.at(count)) if _varies(h) else h, stages, is_leaf=_varies)
-    values = jax.tree.map(lambda h: h.astype(dtype), values)
-    _check_scalar(values)
     flags = iter(positive)
-    values = jax.tree.map(lambda h: Decay(h.complement, next(flags)) if _is_decay(h) else h, values, is_leaf=_is_decay)
+
+    def evaluated(h):
+        h = computed(h.at(count)) if _varies(h) else h
+        return Decay(h.complement.astype(dtype), next(flags)) if _is_decay(h) else h.astype(dtype)
+
+    values = jax.tree.map(evaluated, stages, is_leaf=lambda h: _is_decay(h) or _varies(h))
+    _check_scalar(values)
     scalars = [computed(stage.scalars(t, last), given=jax.tree.leaves(values)) for stage in values]
     kept = {name: k[name] for stage, k in zip(stages, scalars, strict=True) for name in stage.scalar_slots}
     return following, t, values, scalars, kept

@@ -25,16 +25,17 @@ def node(cls):
     cls = dataclasses.dataclass(frozen=True, eq=False, repr=False)(cls)
     fields = dataclasses.fields(cls)
     hints = typing.get_type_hints(cls)
-    converters = [(f.name, _converter(hints[f.name])) for f in fields]
+    kinds = {f.name: _kind(hints[f.name]) for f in fields}
     children = tuple(f.name for f in fields if not f.metadata.get("static"))
     structure = tuple(f.name for f in fields if f.metadata.get("static"))
     construct = cls.__init__
 
     def __init__(self, *args, **kwargs):
         construct(self, *args, **kwargs)
-        for name, convert in converters:
-            if convert is not None:
-                object.__setattr__(self, name, convert(getattr(self, name), f"{type(self).__name__}: {name}"))
+        for name, (kind, optional) in kinds.items():
+            value = getattr(self, name)
+            if hasattr(kind, "convert") and not (optional and value is None):
+                object.__setattr__(self, name, kind.convert(value, f"{type(self).__name__}: {name}"))
 
     def flatten_with_keys(self):
         pairs = [(jax.tree_util.GetAttrKey(name), getattr(self, name)) for name in children]
@@ -61,13 +62,10 @@ def node(cls):
     return cls
 
 
-def _converter(hint):
-    """The `convert` of a field's annotation, None if it has none."""
-    kinds = [kind for kind in typing.get_args(hint) or (hint,) if kind is not type(None)]
-    convert = getattr(kinds[0], "convert", None)
-    if convert is None or len(typing.get_args(hint)) == 0:
-        return convert
-    return lambda value, where: None if value is None else convert(value, where)
+def _kind(hint):
+    """The class in an annotation `Kind` or `Kind | None`, and whether None is allowed."""
+    kinds = typing.get_args(hint)
+    return (kinds[0], True) if type(None) in kinds else (hint, False)
 
 
 def is_zero(value):

@@ -208,6 +208,26 @@ def test_a_masked_stage_accepts_absent_gradients(mask, with_params):
     assert_same(updates["layer"]["bias"], jnp.full(2, 0.5 if clipped else 1.0))
 
 
+def test_a_constant_decay_of_zero_is_left_out_and_its_mask_checked_all_the_same():
+    grads, params = normal((3,), 0), jnp.array([jnp.inf, 1.0, -1.0])
+    rule, adam = adamx.adamw(1e-3, weight_decay=0.0), adamx.adam(1e-3)
+    assert_same(rule.update(grads, rule.init(params), params), adam.update(grads, adam.init(params), params))
+    wrong = adamx.adamw(1e-3, weight_decay=0.0, mask={"b": True})
+    with pytest.raises(ValueError, match="is not a tree"):
+        wrong.update({"a": grads}, wrong.init({"a": params}), {"a": params})
+
+
+def test_an_eps_of_none_is_absent():
+    parts = Momentum(), SecondMoment()
+    with_zero, without = (update_rule(*parts, DivideByRoot(eps, eps), LearningRate(0.1)) for eps in (0.0, None))
+    assert len(jax.tree.leaves(without)) == len(jax.tree.leaves(with_zero)) - 2
+    assert repr(without.get(DivideByRoot)) == "DivideByRoot(eps=None, eps_root=None)"
+    params, grads = tree(), tree(1)
+    assert_same(*(rule.update(grads, rule.init(params), params) for rule in (with_zero, without)))
+    with pytest.raises(TypeError, match="SecondMoment: initial_value must be a number"):
+        SecondMoment(0.9, None)
+
+
 def test_a_mask_leaves_the_state_as_it_is():
     plain, part = adamx.adamw(1e-3), adamx.adamw(1e-3, mask=MASK)
     assert_same(plain.init(NESTED), part.init(NESTED))

@@ -209,10 +209,7 @@ class LionMomentum(Stage):
     reads, writes = {"g"}, {"mu", "m"}
 
     def scalars(self, t, last):
-        return {
-            "read_out": rate_of(self.b1),
-            "rate": rate_of(self.b2),
-        }
+        return {"read_out": rate_of(self.b1), "rate": rate_of(self.b2)}
 
     def __call__(self, x, s, k):
         mu = average(s["mu"], x.g, k["rate"])
