@@ -75,7 +75,7 @@ def per_step(stages, count, last):
     Returns:
       count + 1; t; the stages with every hyperparameter a scalar array; a dict of scalars for each stage; the scalar slots.
     """
-    positive = tuple(h.positive for h in jax.tree.leaves(stages, is_leaf=_is_decay) if _is_decay(h))
+    positive = tuple(h.positive for h in jax.tree.leaves(stages, is_leaf=_is_whole) if _is_decay(h))
     return _per_step(positive, stages, count, last)
 
 
@@ -100,7 +100,7 @@ def _per_step(positive, stages, count, last):
         h = computed(h.at(count)) if _varies(h) else h
         return Decay(h.complement.astype(dtype), next(flags)) if _is_decay(h) else h.astype(dtype)
 
-    values = jax.tree.map(evaluated, stages, is_leaf=lambda h: _is_decay(h) or _varies(h))
+    values = jax.tree.map(evaluated, stages, is_leaf=_is_whole)
     _check_scalar(values)
     scalars = [computed(stage.scalars(t, last), given=jax.tree.leaves(values)) for stage in values]
     kept = {name: k[name] for stage, k in zip(stages, scalars, strict=True) for name in stage.scalar_slots}
@@ -194,6 +194,10 @@ def _check_scalar(stages):
 
 def _is_decay(node):
     return isinstance(node, Decay)
+
+
+def _is_whole(node):
+    return _is_decay(node) or isinstance(node, Scheduled)
 
 
 def _varies(node):
