@@ -264,9 +264,9 @@ def _check_shapes(structure, gs, ps, kept, slots):
     expected = [(slot.name, kept[slot.name]) for slot in slots]
     expected += [("parameter", ps)] if any(p is not None for p in ps) else []
     real = {slot.name for slot in slots if not slot.signed}
-    for i in present:
+    for i in (i for i in present if jnp.iscomplexobj(gs[i])):
         for what, leaves in expected:
-            if jnp.iscomplexobj(gs[i]) and not jnp.iscomplexobj(leaves[i]) and what not in real:
+            if what not in real and not jnp.iscomplexobj(leaves[i]):
                 raise TypeError(
                     f"the gradient of {path_of(structure, i)} has dtype {gs[i].dtype}, but its {what} has {leaves[i].dtype}. "
                     "Take the real part of the loss, or make the parameter complex."
