@@ -224,7 +224,7 @@ def test_a_decay_rate_inside_a_schedule_is_not_taken_for_a_stages_own():
     grads = jnp.array([1e4, 1e-2])
 
     def last_update(alpha):
-        rule = adamx.ademamix(1.0, alpha=alpha, b2=jnp.float32(0.0))
+        rule = adamx.scale_by_ademamix(alpha=alpha, b2=jnp.float32(0.0))
         state = rule.init(grads[0])
         for g in grads:
             updates, state = rule.update(g, state)
