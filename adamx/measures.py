@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
-from adamx.numerics import abs_sq, ratio, root
+from adamx.numerics import abs_sq, ratio, real_dtype, root
 
 
 class Measure:
@@ -56,7 +56,7 @@ class Mean(OfQuantity):
 
     def of(self, signals):
         """Sum of the quantity / number of coordinates."""
-        return _sum(self.quantity(x) * jnp.ones([], _real(x)) for x in signals) / _size(signals)
+        return _sum(self.quantity(x) * jnp.ones([], real_dtype(x.g.dtype)) for x in signals) / _size(signals)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,7 +175,3 @@ def _sum(arrays):
 
 def _size(signals):
     return sum(x.g.size for x in signals)
-
-
-def _real(x):
-    return jnp.finfo(x.g.dtype).dtype

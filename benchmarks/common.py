@@ -11,6 +11,7 @@ import optax
 import optax.contrib
 
 import adamx
+from adamx import files
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 LEARNING_RATE = 1e-3
@@ -107,10 +108,7 @@ def _shown(value):
 
 
 def write_json(path, record):
-    """Writes `record` whole or not at all: to a temporary name first, then moved."""
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(record, indent=1) + "\n")
-    temporary.replace(path)
+    """Writes `record` whole or not at all."""
+    with files.whole(path) as temporary:
+        temporary.write_text(json.dumps(record, indent=1) + "\n")
     print(f"\nwritten: {path}", flush=True)

@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pandas as pd
+from comparing import close
 from tqdm import tqdm
 
 import adamx
@@ -253,12 +254,6 @@ def check(result):
     close("least loss of all", min(FLOOR, *(one.losses.min() for one in result.values())), FLOOR, 1e-6)
     heading = "checked: the least squares (coefficients to 5e-5, losses to 5e-6); ranges of the last loss; its means:"
     print(heading, *said, sep="\n  ")
-
-
-def close(what, got, expected, tolerance):
-    """Raises AssertionError if `got` is farther from `expected` than `tolerance`."""
-    if not np.allclose(got, expected, rtol=0, atol=tolerance):
-        raise AssertionError(f"{what}: expected {expected}, got {got} (tolerance {tolerance:.2g})")
 
 
 def figure(result, path):

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pandas as pd
+from comparing import close
 from tqdm import tqdm
 
 import adamx
@@ -208,10 +209,10 @@ def check(result):
     """
     best = {name: rows.groupby("learning_rate").loss.mean() for name, rows in result.sensitivity.groupby("rule")}
     for name in ("adam", "yogi"):
-        airfoil.close(f"1: {name}'s best mean loss", best[name].min(), airfoil.FLOOR, 0.003)
+        close(f"1: {name}'s best mean loss", best[name].min(), airfoil.FLOOR, 0.003)
     for name in ("by_hand", "recurrence"):
         difference = np.abs(result.recurrence[name] - result.recurrence.adam).max()
-        airfoil.close(f"2: greatest difference of the losses of Adam {name} and the library's", difference, 0, 1e-13)
+        close(f"2: greatest difference of the losses of Adam {name} and the library's", difference, 0, 1e-13)
     left = last_epochs(result.decay)
     if not left["cosine to 0"] < 0.1 * left.constant:
         raise AssertionError(
@@ -220,7 +221,7 @@ def check(result):
     last = result.theorem_1.groupby(["rule", "c"]).last()
     for (name, c), x in last[last.step == 300_000].x.items():
         if c in THEOREM_1[name]:
-            airfoil.close(f"4: x of {name} after 300,000 steps, c = {c:g}", x, THEOREM_1[name][c], 3e-4)
+            close(f"4: x of {name} after 300,000 steps, c = {c:g}", x, THEOREM_1[name][c], 3e-4)
     print(
         "checked: 1, best mean losses (to 0.003); 2, the recurrence is Adam (losses to 1e-13); 3, what decay is good for;"
     )

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pandas as pd
+from comparing import close
 from tqdm import tqdm
 
 import adamx
@@ -205,22 +206,17 @@ def check(result):
     formulas = {"sgd": lambda g: g, "momentum": lambda g: g}
     formulas |= {"rmsprop": lambda g: g / (g + 1e-5), "adam": lambda g: g / math.sqrt(g**2 + 1e-5)}
     for (name, g), got in result.constant_gradient.stack().items():
-        _close(f"{name}, constant gradient {g:g}: update / learning rate", got / formulas[name](g), 1, 1e-5)
+        close(f"{name}, constant gradient {g:g}: update / learning rate", got / formulas[name](g), 1, 1e-5)
     gradient, update = spread(result.movement)
     for name, least_to_largest in (1 / gradient).items():
-        _close(f"{name}: gradients of the least tenth over those of the largest", least_to_largest, 0, 0.1)
-    _close("sgd: its updates, largest over least tenth, over its gradients", update["sgd"] / gradient["sgd"], 1, 1e-3)
+        close(f"{name}: gradients of the least tenth over those of the largest", least_to_largest, 0, 0.1)
+    close("sgd: its updates, largest over least tenth, over its gradients", update["sgd"] / gradient["sgd"], 1, 1e-3)
     for name in ("rmsprop", "adam"):
-        _close(f"{name}: the same", update[name] / gradient[name], 0, 0.1)
+        close(f"{name}: the same", update[name] / gradient[name], 0, 0.1)
     for name, accuracy in leaderboard(result.lanes).accuracy.items():
-        _close(f"{name}: accuracy", accuracy, 1, 0.25)
+        close(f"{name}: accuracy", accuracy, 1, 0.25)
     print("checked: updates under a constant gradient (to 1e-5); gradients spread over more than 10 : 1, SGD's updates")
     print("as far, RMSProp's and Adam's less than a tenth as far; accuracies are above 0.75.")
-
-
-def _close(what, got, expected, tolerance):
-    if not abs(got - expected) <= tolerance:
-        raise AssertionError(f"{what}: expected {expected}, got {got:.6g} (tolerance {tolerance:g})")
 
 
 def spread(moved):

@@ -24,7 +24,7 @@ import pandas as pd
 import adamx
 from adamx import files, plot, probes
 from adamx.hyperparameters import NonNegative
-from adamx.numerics import ratio, root
+from adamx.numerics import ratio, root_plus
 
 OUT = pathlib.Path("results/gradient_signal")
 STEPS, WINDOW = 10_000, 200
@@ -58,7 +58,7 @@ class GradientOverRootPlusMomentum(adamx.Stage):
 
     def __call__(self, x, s, k):
         """The update of one leaf."""
-        d = root(x.v) + self.eps
+        d = root_plus(x.v, None, self.eps)
         return x.write(d=d, u=ratio(x.g, d) + x.m), s
 
 

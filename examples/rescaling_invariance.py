@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+from comparing import close
 from tqdm import tqdm
 
 import adamx
@@ -219,7 +220,7 @@ def check(result):
       AssertionError: naming what was expected, what was got, and the tolerance.
     """
     for name, expected in EXPECTED_STEPS.items():
-        _close(f"parameters after one step of {name}", result.first_steps[name], expected, 1e-6)
+        close(f"parameters after one step of {name}", result.first_steps[name], expected, 1e-6)
     rules = [name for name in EXPECTED_INVARIANCE if name in result.invariance.index]
     for name in rules:
         row, (scalar, diagonal, first) = result.invariance.loc[name], EXPECTED_INVARIANCE[name]
@@ -228,21 +229,18 @@ def check(result):
                 f"{name}: expected its updates {'not ' * (not expected)}to be invariant to gradients times a {kind}, "
                 f"got a relative change of {got:.3g} (tolerance {TOLERANCE:g})"
             )
-        _close(f"{name}, first step / (lr sign(g))", row["first"], np.nan if first is None else first, 1e-5)
+        close(
+            f"{name}, first step / (lr sign(g))", row["first"], np.nan if first is None else first, 1e-5, equal_nan=True
+        )
     curvatures = np.geomspace(1 / CONDITION, 1, DIMENSION)
     of_sign = np.degrees(np.arccos(curvatures.sum() / np.sqrt(DIMENSION) / np.linalg.norm(curvatures)))
     for axes, table in result.angles.items():
-        _close(f"greatest angle of sgd, axes {axes}, degrees", table["sgd"].max(), 0.0, 0.1)
-    _close("angle of adam's first step, degrees", result.angles["along the coordinates"]["adam"].iloc[0], of_sign, 0.1)
+        close(f"greatest angle of sgd, axes {axes}, degrees", table["sgd"].max(), 0.0, 0.1)
+    close("angle of adam's first step, degrees", result.angles["along the coordinates"]["adam"].iloc[0], of_sign, 0.1)
     print(
         f"checked: one step of SGD and Adam on two functions (to 1e-6); invariance and first step of {len(rules)} rules "
         f"(to {TOLERANCE:g} and 1e-5); angle to the negative gradient {of_sign:.1f} degrees for Adam's first step, 0 for SGD (to 0.1)."
     )
-
-
-def _close(what, got, expected, tolerance):
-    same = np.allclose(got, expected, rtol=0, atol=tolerance, equal_nan=True)
-    assert same, f"{what}: expected {expected}, got {got} (tolerance {tolerance:g})"
 
 
 def show(invariance):

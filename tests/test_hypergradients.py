@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases import CASES, build
+from checks import assert_finite
 
 import adamx
 
@@ -44,11 +45,6 @@ def rule_with(case, **hyper):
     """The rule of a case, with those of `hyper` that it takes."""
     known = inspect.signature(adamx.CATALOGUE[CASES[case].rule].constructor).parameters
     return build(CASES[case], **{name: h for name, h in hyper.items() if name in known})
-
-
-def assert_finite(trees):
-    for path, leaf in jax.tree_util.tree_leaves_with_path(trees):
-        assert np.all(np.isfinite(leaf)), f"{jax.tree_util.keystr(path)}: {leaf}"
 
 
 def difference_quotients(rule, params, grads, sides=(1, -1)):

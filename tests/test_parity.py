@@ -5,6 +5,7 @@ import numpy as np
 import optax
 import pytest
 from cases import CASES, build
+from checks import run
 
 import adamx
 
@@ -39,22 +40,12 @@ def of_optax(name, learning_rate=1e-2, maximum_of=None, **hyper):
     return getattr(optax.contrib if name in ("ademamix", "adopt") else optax, name)(learning_rate, **hyper)
 
 
-@jax.jit
-def run(params, grads, rule):
-    def step(carry, g):
-        params, state = carry
-        updates, state = rule.update(g, state, params)
-        return (optax.apply_updates(params, updates), state), updates
-
-    return jax.lax.scan(step, (params, rule.init(params)), grads)[1]
-
-
 def updates_of(transformation):
     """Its updates in float64. What Optax makes is structure, no argument of a jitted function."""
     with jax.enable_x64(True):
         if isinstance(transformation, adamx.UpdateRule):
-            return np.asarray(run(PARAMS, GRADS, transformation))
-        return np.asarray(run.__wrapped__(PARAMS, GRADS, transformation))
+            return np.asarray(run(transformation, PARAMS, GRADS)[2])
+        return np.asarray(run.__wrapped__(transformation, PARAMS, GRADS)[2])
 
 
 def distance(actual, expected):
@@ -106,8 +97,8 @@ def test_centred_rmsprop_is_that_of_optax_but_stays_finite_on_constant_gradients
     assert distance(updates_of(ours), updates_of(theirs)) < 1e-8
     params = PARAMS.astype(np.float32)
     constant = np.stack([100 * params] * 200)
-    assert np.isfinite(run(params, constant, ours)).all()
-    assert not np.isfinite(run.__wrapped__(params, constant, theirs)).all()
+    assert np.isfinite(run(ours, params, constant)[2]).all()
+    assert not np.isfinite(run.__wrapped__(theirs, params, constant)[2]).all()
     assert "NaN on a constant gradient" in " ".join(adamx.rmsprop.__doc__.split())
 
 
