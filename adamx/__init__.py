@@ -5,7 +5,6 @@ from adamx import probes as probes
 from adamx import problems as problems
 from adamx.catalogue import CATALOGUE as CATALOGUE
 from adamx.catalogue import create as create
-from adamx.execution import RuleState as RuleState
 from adamx.hyperparameters import Decay as Decay
 from adamx.rule import UpdateRule as UpdateRule
 from adamx.rule import axes_of as axes_of
@@ -63,6 +62,7 @@ from adamx.stages import Yogi as Yogi
 from adamx.stages import average_scalars as average_scalars
 from adamx.stages import masked as masked
 from adamx.stages import stage as stage
+from adamx.state import RuleState as RuleState
 from adamx.storage import BFloat16 as BFloat16
 from adamx.storage import Cast as Cast
 from adamx.storage import Float32 as Float32

@@ -1,8 +1,10 @@
 """The table of all rules. It drives the tests, `python -m adamx`, the README's table and `create`."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
+from adamx.state import known_rules
 from adamx.variants import adam, baselines, denominator, first_moment, second_moment, step
 
 
@@ -67,6 +69,8 @@ CATALOGUE = {
     )
 }
 """Name -> `Entry`, in the order of the table."""
+
+known_rules.update({name: functools.partial(entry.constructor, 1e-3) for name, entry in CATALOGUE.items()})
 
 
 def create(name, learning_rate, **hyperparameters):

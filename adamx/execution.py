@@ -1,47 +1,30 @@
 """How a line of stages is run over a tree: once per step for scalars, once per leaf for arrays.
 
-Both halves are `jax.jit` functions of their own, the second for a group of leaves. Groups of equal shapes and dtypes thus share one trace
-and one function of the lowered program, which XLA inlines, and a call outside of `jit` computes what a compiled one does.
+While JAX traces, leaves of equal shapes and dtypes are worked on in groups, and groups share one function of the lowered program, which XLA
+inlines. That function lives as long as the trace: what a schedule or a user's stage reads is read anew in every trace. Outside of any
+trace, lines of this package's own stages are compiled, kept, and compute what a compiled program does; others run as they are.
 """
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import optax
 
 from adamx.hyperparameters import Decay, Scheduled
 from adamx.numerics import compute_dtype, narrow, real_dtype, scalar_dtype
-from adamx.signal import Signal
-from adamx.stages.base import as_parameter
-from adamx.storage import Float32, Rounding, Stochastic, Storage
-from adamx.structure import is_absent, leaves_like, path_of
-from adamx.wiring import slots_of
+from adamx.signal import Signal, gathered
+from adamx.state import RuleState, checked, slot_dtype, storage_of
+from adamx.storage import Rounding, Stochastic, Storage
+from adamx.structure import is_absent
+from adamx.wiring import nested, slots_of
 
-GROUP = 16
-"""Leaves in a group: enough that calls cost XLA little, few enough that the one function they share is lowered quickly."""
+LARGEST_GROUP = 32
+"""Leaves in a group at most: enough that calls cost XLA little, few enough that the one function they share is lowered quickly."""
 
-
-class RuleState(NamedTuple):
-    """State of a rule. Its structure, shapes and dtypes depend on the rule and the parameters only, and never change.
-
-    Attributes:
-      count: Number of updates made, int32, shape (); stays at its maximum.
-      scalars: Scalar slot name -> float scalar (the mean log-decay of each bias-corrected average).
-      slots: Slot name -> tree like the parameters, each leaf as its storage keeps it.
-    """
-
-    count: jax.Array
-    scalars: dict[str, jax.Array]
-    slots: dict[str, Any]
-
-
-def storage_of(storages, slot):
-    """The storage of `slot` among (name, storage) pairs."""
-    return dict(storages).get(slot.name, Float32())
+COST_OF_CALL = 0.4
+"""What calling a function costs, against tracing, lowering and compiling a leaf in it."""
 
 
 def rounding_of(storages):
@@ -49,45 +32,62 @@ def rounding_of(storages):
     return dict(storages).get("params", Stochastic())
 
 
-def init(stages, storages, params):
-    """The state before the first update; `params` is touched through `jax.tree.map` only, and no buffer of it is kept."""
-    slots = {}
-    for stage in stages:
-        first = stage.initial()
-        for slot in stage.slots:
-            start = functools.partial(_start, slot, storage_of(storages, slot), first.get(slot.name, 0))
-            slots[slot.name] = jax.tree_util.tree_map_with_path(start, params)
-    scalars = {name: jnp.zeros([], scalar_dtype()) for stage in stages for name in stage.scalar_slots}
-    return RuleState(jnp.zeros([], jnp.int32), scalars, slots)
-
-
-def _start(slot, storage, value, path, p):
-    dtype = jnp.result_type(p)
-    if not jnp.issubdtype(dtype, jnp.inexact):
-        raise _not_differentiable(f"parameter params{jax.tree_util.keystr(path)}", dtype)
-    dtype = compute_dtype(dtype) if slot.signed else real_dtype(compute_dtype(dtype))
-    return storage.init(jnp.full_like(p, value, dtype=dtype, shape=slot.shape(jnp.shape(p))))
-
-
-def per_step(stages, count, last):
-    """What one step has in common for all leaves.
+def advance(stages, storages, grads, state, params, rounding=None, wants_signal=False):
+    """One step over the tree.
 
     Returns:
-      count + 1; t; the stages with every hyperparameter a scalar array; a dict of scalars for each stage; the scalar slots.
+      The tree of updates, or of new parameters if `rounding` is given; the new state; the `Signal` of trees (None if not wanted).
     """
-    positive = tuple(h.positive for h in jax.tree.leaves(stages, is_leaf=_is_whole) if _is_decay(h))
-    return _per_step(positive, stages, count, last)
+    _require_params(stages, params)
+    structure, gs, ps, kept = checked(stages, storages, grads, state, params)
+    plans = _plans(stages, storages, structure, gs if params is None else ps, rounding, wants_signal)
+    line, count = tuple(stage.bare() for stage in stages), jnp.asarray(state.count, jnp.int32)
+    how = _how(line, storages)
+    following, t, values, scalars, carried = per_step(line, count, state.scalars, how.step)
+    in_dtype = functools.cache(lambda real: jax.tree.map(lambda a: a.astype(real), (values, scalars, t)))
+    keys = _keys(rounding, count, ps)
+
+    # Where there is no gradient, these stay.
+    outs, signals = list(gs if rounding is None else ps), [None] * len(gs)
+    for kind, groups in _groups(plans, gs, ps, kept).items():
+        run = how.group(shared=len(groups) > 1)
+        for members in groups:
+            leaves = [(gs[i], _or_none(ps[i]), {name: kept[name][i] for name in kept}, keys[i]) for i in members]
+            results = run(kind.plan, kind.dtype, *in_dtype(real_dtype(kind.dtype)), leaves)
+            for i, (out, stored, signal) in zip(members, results, strict=True):
+                outs[i], signals[i] = out, signal
+                for name in kept:
+                    kept[name][i] = stored[name]
+    slots = {name: jax.tree.unflatten(structure, leaves) for name, leaves in kept.items()}
+    signals = gathered(structure, signals, t) if wants_signal else None
+    return jax.tree.unflatten(structure, outs), RuleState(following, carried, slots), signals
 
 
-@functools.partial(jax.jit, static_argnums=0)
+def _or_none(leaf):
+    return None if is_absent(leaf) else leaf
+
+
+def _require_params(stages, params):
+    if params is None:
+        for stage in stages:
+            if "p" in stage.reads:
+                raise ValueError(
+                    f"{stage!r} reads the parameters, but update got params=None: call update(grads, state, params)."
+                )
+
+
+# The two halves of a step
+
+
 def _per_step(positive, stages, count, last):
-    """`per_step`; `positive` is that of each decay rate in turn, which as data they lose."""
+    """`per_step` after the schedules; `positive` is that of each decay rate in turn, which as data they lose."""
     dtype = scalar_dtype()
     following = optax.safe_increment(count)
     t = following.astype(dtype)
     # Constants are hidden from XLA, so that a rule with constants computes bit for bit what a traced or batched one does.
     one = jnp.ones([], dtype)
-    stages, count, t, last, one = jax.lax.optimization_barrier((jax.tree.map(jnp.asarray, stages), count, t, last, one))
+    stages, t, before, one = jax.lax.optimization_barrier((jax.tree.map(jnp.asarray, stages), t, last, one))
+    before = {name: jnp.asarray(value).astype(dtype) for name, value in before.items()}
 
     def computed(scalars, given=()):
         # XLA would repeat cheap scalar arithmetic in the loop of every leaf; it does not repeat a division.
@@ -96,90 +96,38 @@ def _per_step(positive, stages, count, last):
 
     flags = iter(positive)
 
-    def evaluated(h):
-        h = computed(h.at(count)) if _varies(h) else h
-        return Decay(h.complement.astype(dtype), next(flags)) if _is_decay(h) else h.astype(dtype)
+    def typed(h):
+        return Decay(h.complement.astype(dtype), next(flags)) if isinstance(h, Decay) else h.astype(dtype)
 
-    values = jax.tree.map(evaluated, stages, is_leaf=_is_whole)
+    values = jax.tree.map(typed, stages, is_leaf=_is_whole)
     _check_scalar(values)
-    scalars = [computed(stage.scalars(t, last), given=jax.tree.leaves(values)) for stage in values]
-    kept = {name: k[name] for stage, k in zip(stages, scalars, strict=True) for name in stage.scalar_slots}
+    scalars = [computed(stage.scalars(t, before), given=jax.tree.leaves(values)) for stage in values]
+    kept = {
+        name: k[name].astype(jnp.result_type(last[name]))
+        for stage, k in zip(stages, scalars, strict=True)
+        for name in stage.scalar_slots
+    }
     return following, t, values, scalars, kept
 
 
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """Structure of the work on one leaf (hashable): which stages apply, how slots are kept, what is wanted."""
-
-    active: tuple[bool, ...]
-    storages: tuple[tuple[str, Storage], ...]
-    rounding: Rounding | None
-    wants_signal: bool
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def per_group(plan, stages, scalars, t, leaves):
-    """`per_leaf` of each of `leaves`, tuples (g, p, stored, key)."""
-    return [per_leaf(plan, stages, scalars, t, *leaf) for leaf in leaves]
-
-
-def per_leaf(plan, stages, scalars, t, g, p, stored, key):
-    """The work on one leaf.
+def per_step(line, count, last, compute=_per_step):
+    """What one step has in common for all leaves.
 
     Returns:
-      The update in the gradient's dtype, or, if the plan rounds, the new parameter; the stored slots; the signal, if wanted.
+      count + 1; t; the stages with every hyperparameter a scalar array; a dict of scalars for each stage; the scalar slots.
     """
-    dtype = compute_dtype(*(a.dtype for a in jax.tree.leaves((g, p, stored)) if jnp.issubdtype(a.dtype, jnp.inexact)))
-    real = real_dtype(dtype)
-    stages, scalars, t = jax.tree.map(lambda a: a.astype(real), (stages, scalars, t))
-    storages = dict(plan.storages)
-    raw = g.astype(dtype)
-    x = Signal(t=t, g=raw, raw=raw, p=None if p is None else p.astype(dtype))
-    new = dict(stored)
-    for active, stage, k in zip(plan.active, stages, scalars, strict=True):
-        if not active:
-            continue
-        slots = {
-            slot.name: storages[slot.name].decode(stored[slot.name], dtype if slot.signed else real)
-            for slot in stage.slots
-        }
-        x, slots = stage(x, slots, k)
-        new |= {name: storages[name].encode(value, stored[name]) for name, value in slots.items()}
-    out = narrow(x.u, g.dtype) if plan.rounding is None else plan.rounding(x.p + x.u, p.dtype, key)
-    return out, new, x if plan.wants_signal else None
+    # Schedules are called here, by plain Python: they may read what they like, and see a number where the count is one.
+    line = jax.tree.map(lambda h: _schedule(h).at(count) if _schedule(h) else h, line, is_leaf=_is_whole)
+    positive = tuple(h.positive for h in jax.tree.leaves(line, is_leaf=_is_whole) if isinstance(h, Decay))
+    return compute(positive, line, count, last)
 
 
-def advance(stages, storages, grads, state, params, rounding=None, wants_signal=False):
-    """One step over the tree.
+def _is_whole(node):
+    return isinstance(node, (Decay, Scheduled))
 
-    Returns:
-      The tree of updates, or of new parameters if `rounding` is given; the new state; the tree of signals (None if not wanted).
-    """
-    names = [slot.name for slot in slots_of(stages)]
-    structure = jax.tree.structure(state.slots[names[0]]) if names else jax.tree.structure(grads, is_leaf=is_absent)
-    _require_params(stages, params)
-    gs = leaves_like(structure, grads, "the gradients")
-    ps = [None] * len(gs) if params is None else leaves_like(structure, params, "the parameters")
-    kept = {name: leaves_like(structure, state.slots[name], f"the state's slots {name!r}") for name in names}
-    gs = [g if is_absent(g) else _gradient(g, structure, i) for i, g in enumerate(gs)]
-    given, ps = ps, [None if is_absent(p) else _array(p) for p in ps]
-    _check_shapes(structure, gs, ps, kept, [slot for slot in slots_of(stages) if slot.shape is as_parameter])
 
-    count, t, values, scalars, carried = per_step(stages, state.count, state.scalars)
-    plans = _plans(stages, storages, structure, gs if params is None else ps, rounding, wants_signal)
-    # Where there is no gradient, these stay.
-    outs, signals = list(gs if rounding is None else given), [None] * len(gs)
-    for plan, members in _groups(plans, gs):
-        keys = {i: None if rounding is None else state.count * len(gs) + i for i in members}
-        leaves = [(gs[i], ps[i], {name: kept[name][i] for name in names}, keys[i]) for i in members]
-        results = per_group(plan, values, scalars, t, leaves)
-        for i, (out, stored, signal) in zip(members, results, strict=True):
-            outs[i], signals[i] = out, signal
-            for name in names:
-                kept[name][i] = stored[name]
-    slots = {name: jax.tree.unflatten(structure, leaves) for name, leaves in kept.items()}
-    signals = jax.tree.unflatten(structure, signals) if wants_signal else None
-    return jax.tree.unflatten(structure, outs), RuleState(count, carried, slots), signals
+def _schedule(h):
+    return h.schedule if isinstance(h, Decay) else h if isinstance(h, Scheduled) else None
 
 
 def _check_scalar(stages):
@@ -192,16 +140,84 @@ def _check_scalar(stages):
                 )
 
 
-def _is_decay(node):
-    return isinstance(node, Decay)
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Structure of the work on one leaf (hashable): which stages apply, how slots are kept, what is wanted."""
+
+    active: tuple[bool, ...]
+    storages: tuple[tuple[str, Storage], ...]
+    rounding: Rounding | None
+    wants_signal: bool
 
 
-def _is_whole(node):
-    return _is_decay(node) or isinstance(node, Scheduled)
+def _per_group(plan, dtype, stages, scalars, t, leaves):
+    """`per_leaf` of each of `leaves`, tuples (g, p, stored, key)."""
+    return [per_leaf(plan, dtype, stages, scalars, t, *leaf) for leaf in leaves]
 
 
-def _varies(node):
-    return isinstance(node, Scheduled) or (_is_decay(node) and isinstance(node.complement, Scheduled))
+def per_leaf(plan, dtype, stages, scalars, t, g, p, stored, key):
+    """The work on one leaf, in `dtype`.
+
+    Returns:
+      The update in the gradient's dtype, or, if the plan rounds, the new parameter; the stored slots; the signal, if wanted.
+    """
+    storages = dict(plan.storages)
+    raw = g.astype(dtype)
+    x = Signal(t=t, g=raw, raw=raw, p=None if p is None else p.astype(dtype))
+    new = dict(stored)
+    for active, stage, k in zip(plan.active, stages, scalars, strict=True):
+        if not active:
+            continue
+        slots = {s.name: storages[s.name].decode(stored[s.name], slot_dtype(s, dtype)) for s in stage.slots}
+        x, slots = stage(x, slots, k)
+        new |= {name: storages[name].encode(value, stored[name]) for name, value in slots.items()}
+    out = narrow(x.u, g.dtype) if plan.rounding is None else plan.rounding(x.p + x.u, p.dtype, key)
+    return out, new, x if plan.wants_signal else None
+
+
+# How they are run
+
+
+class _Traced:
+    """While a program is traced: as part of it, and a function of its own where several groups share it, for as long as the trace lasts."""
+
+    step = staticmethod(_per_step)
+
+    def __init__(self):
+        self.shared = jax.jit(functools.partial(_per_group), static_argnums=(0, 1))
+
+    def group(self, shared):
+        return self.shared if shared else _per_group
+
+
+class _Compiled:
+    """Outside of a trace, for what never changes: compiled once."""
+
+    step = staticmethod(jax.jit(_per_step, static_argnums=0))
+    _group = staticmethod(jax.jit(_per_group, static_argnums=(0, 1)))
+
+    def group(self, shared):
+        return self._group
+
+
+class _Plain:
+    """Outside of a trace, for users' stages, which may read what changes: one operation after the other."""
+
+    step = staticmethod(_per_step)
+
+    def group(self, shared):
+        return _per_group
+
+
+def _how(line, storages):
+    if isinstance(jnp.zeros([]), jax.core.Tracer):
+        return _Traced()
+    parts = [part for stage in line for part in nested(stage)] + [storage for _, storage in storages]
+    package = __name__.partition(".")[0]
+    return _Compiled() if all(type(part).__module__.partition(".")[0] == package for part in parts) else _Plain()
+
+
+# Leaf by leaf
 
 
 def _plans(stages, storages, structure, leaves, rounding, wants_signal):
@@ -213,70 +229,39 @@ def _plans(stages, storages, structure, leaves, rounding, wants_signal):
     return [plan(active) for active in zip(*flags, strict=True)]
 
 
-def _groups(plans, gs):
-    """Pairs of a plan and the positions of up to `GROUP` leaves of that plan, one shape and one dtype; none without a gradient."""
+@dataclasses.dataclass(frozen=True)
+class _Kind:
+    """What leaves share that are worked on alike: the plan, the dtype of the arithmetic, and the types of gradient, parameter and slots."""
+
+    plan: Plan
+    dtype: jnp.dtype
+    types: tuple
+
+
+def _groups(plans, gs, ps, kept):
+    """Kind -> groups, each a list of the positions of leaves. Leaves without a gradient are in none."""
+    wide = functools.cache(lambda dtypes: compute_dtype(*(d for d in dtypes if jnp.issubdtype(d, jnp.inexact))))
     kinds = {}
-    for i, (plan, g) in enumerate(zip(plans, gs, strict=True)):
+    for i, (plan, g, p) in enumerate(zip(plans, gs, ps, strict=True)):
         if not is_absent(g):
-            kinds.setdefault((plan, g.shape, g.dtype), []).append(i)
-    for (plan, *_), members in kinds.items():
-        for start in range(0, len(members), GROUP):
-            yield plan, members[start : start + GROUP]
+            arrays = jax.tree.leaves((g, _or_none(p), [leaves[i] for leaves in kept.values()]))
+            types = tuple(jax.typeof(a) for a in arrays)
+            kinds.setdefault((plan, types), []).append(i)
+    return {
+        _Kind(plan, wide(frozenset(a.dtype for a in types)), types): _cut(members)
+        for (plan, types), members in kinds.items()
+    }
 
 
-def _require_params(stages, params):
-    if params is None:
-        for stage in stages:
-            if "p" in stage.reads:
-                raise ValueError(
-                    f"{stage!r} reads the parameters, but update got params=None: call update(grads, state, params)."
-                )
+def _cut(members):
+    """Groups of equal size, and a smaller last one: the size for which tracing two functions and calling them costs least."""
+    n = len(members)
+    size = min(range(1, LARGEST_GROUP + 1), key=lambda size: min(size, n) + n % size + COST_OF_CALL * (n // size))
+    return [members[start : start + size] for start in range(0, n, size)]
 
 
-def _gradient(g, structure, index):
-    """Gradient leaf as an array. Raises if it is no array of a floating or complex dtype."""
-    try:
-        dtype = g.dtype if isinstance(g, jax.Array) else jnp.result_type(g)
-    except TypeError:
-        raise TypeError(
-            f"the gradient of {path_of(structure, index)} must be an array (or None), got {type(g).__name__}."
-        ) from None
-    if dtype == jax.dtypes.float0 or not jnp.issubdtype(dtype, jnp.inexact):
-        raise _not_differentiable(f"the gradient of {path_of(structure, index)}", dtype)
-    return _array(g)
-
-
-def _array(x):
-    return x if isinstance(x, jax.Array) else jnp.asarray(x)
-
-
-def _not_differentiable(what, dtype):
-    name = "float0" if dtype == jax.dtypes.float0 else jnp.dtype(dtype).name
-    return TypeError(
-        f"{what} has dtype {name}, which an optimizer cannot update; expected a floating or complex dtype. "
-        "Leave such leaves to optax.masked(rule, mask) (or optax.partition), or keep them out of the parameters."
-    )
-
-
-def _check_shapes(structure, gs, ps, kept, slots):
-    """At trace time, at no cost at run time: gradients, parameters and slots agree leaf by leaf."""
-    present = [i for i, g in enumerate(gs) if not is_absent(g)]
-    expected = [(slot.name, kept[slot.name]) for slot in slots]
-    expected += [("parameter", ps)] if any(p is not None for p in ps) else []
-    real = {slot.name for slot in slots if not slot.signed}
-    for i in (i for i in present if jnp.iscomplexobj(gs[i])):
-        for what, leaves in expected:
-            if what not in real and not jnp.iscomplexobj(leaves[i]):
-                raise TypeError(
-                    f"the gradient of {path_of(structure, i)} has dtype {gs[i].dtype}, but its {what} has {leaves[i].dtype}. "
-                    "Take the real part of the loss, or make the parameter complex."
-                )
-    for what, leaves in expected:
-        try:
-            chex.assert_trees_all_equal_shapes([gs[i] for i in present], [leaves[i] for i in present])
-        except AssertionError:
-            i = next(i for i in present if jnp.shape(gs[i]) != jnp.shape(leaves[i]))
-            raise ValueError(
-                f"the gradient of {path_of(structure, i)} has shape {jnp.shape(gs[i])}, but its {what} has {jnp.shape(leaves[i])}. "
-                "Gradients, parameters and state must belong together: call init again if the parameters' shapes changed."
-            ) from None
+def _keys(rounding, count, ps):
+    """The rounding's key for each leaf; None where none is needed."""
+    narrow = [rounding is not None and not is_absent(p) and jnp.finfo(p.dtype).bits < 32 for p in ps]
+    keys = rounding.keys(count, len(ps)) if any(narrow) else None
+    return [keys[i] if keys is not None and is_narrow else None for i, is_narrow in enumerate(narrow)]

@@ -4,6 +4,7 @@ A hyperparameter may be a number, an array, a schedule (a callable of the step c
 arguments are leaves themselves. Annotating a stage's field with `Number`, `NonNegative` or `Decay` converts and checks what is given.
 """
 
+import types
 from decimal import Decimal
 
 import jax
@@ -14,27 +15,56 @@ import numpy as np
 class Scheduled:
     """A hyperparameter that is a function of the step count (0 at the first update).
 
-    A plain callable is structure (no leaves); a callable that is itself a pytree, as `jax.tree_util.Partial`, brings its leaves.
+    A plain callable is structure (no leaves), compared by identity: what it would return can change. A callable that is itself a pytree,
+    as `jax.tree_util.Partial`, brings its leaves.
+
+    Attributes:
+      schedule: The callable.
+      kind: Annotation of the field it stands in, which converts and checks what it returns.
+      where: Stage and field, for messages.
     """
 
-    def __init__(self, schedule):
-        self.schedule = schedule
+    def __init__(self, schedule, kind, where):
+        self.schedule, self.kind, self.where = schedule, kind, where
 
     def at(self, count):
-        """The value at `count`."""
-        return self.schedule(count)
+        """The value at `count`, converted and checked as a constant would be."""
+        value = self.schedule(count)
+        if callable(value) or isinstance(value, Scheduled):
+            raise TypeError(f"{self.where}: the schedule must return {self.kind.expected}, got {value!r}.")
+        return self.kind.convert(value, self.where)
 
     def __repr__(self):
         inner = getattr(self.schedule, "func", self.schedule)
         return getattr(inner, "__name__", type(inner).__name__)
 
     def _flatten(self):
-        plain = jax.tree_util.all_leaves([self.schedule])
-        return ((), self.schedule) if plain else ((self.schedule,), None)
+        known = (self.kind, self.where)
+        if jax.tree_util.all_leaves([self.schedule]):
+            return (), (_Same(self.schedule), *known)
+        return (self.schedule,), (None, *known)
 
     @classmethod
-    def _unflatten(cls, schedule, children):
-        return cls(*children) if children else cls(schedule)
+    def _unflatten(cls, fixed, children):
+        plain, kind, where = fixed
+        return cls(*(children or (plain.function,)), kind, where)
+
+
+class _Same:
+    """A function as static structure: equal to itself only. Methods are equal if bound to the same object."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def _identity(self):
+        bound = isinstance(self.function, types.MethodType)
+        return (id(self.function.__self__), id(self.function.__func__)) if bound else id(self.function)
+
+    def __eq__(self, other):
+        return isinstance(other, _Same) and self._identity() == other._identity()
+
+    def __hash__(self):
+        return hash(self._identity())
 
 
 jax.tree_util.register_pytree_node(Scheduled, Scheduled._flatten, Scheduled._unflatten)
@@ -50,17 +80,24 @@ class Number:
         """`value` as it is kept: a schedule is wrapped; a concrete number is checked.
 
         Raises:
-          TypeError: not a number, array or schedule.
-          ValueError: out of range; `where` names the stage and the field.
+          TypeError: not a real number, array of such or schedule.
+          ValueError: out of range, also that of float32 unless float64 is enabled; `where` names the stage and the field.
         """
-        if callable(value):
-            return Scheduled(value)
         if isinstance(value, Scheduled):
-            return value
-        if isinstance(value, (str, bytes, bool)) or value is None:
-            raise TypeError(f"{where} must be {cls.expected}, got {value!r}.")
-        if _is_concrete(value) and not cls.accepts(np.asarray(value, dtype=np.float64)):
-            raise ValueError(f"{where} must be {cls.expected}, got {value}.")
+            return Scheduled(value.schedule, cls, where)
+        if callable(value):
+            return Scheduled(value, cls, where)
+        if hasattr(value, "__jax_array__"):
+            value = jnp.asarray(value)
+        if not _is_real(value):
+            hint = " Make an array of it: jnp.array(...)." if isinstance(value, (list, tuple)) else ""
+            raise TypeError(f"{where} must be {cls.expected}, got {value!r}.{hint}")
+        if _is_concrete(value):
+            values, top = np.asarray(value, dtype=np.float64), float(jnp.finfo(jnp.result_type(float)).max)
+            if not cls.accepts(values):
+                raise ValueError(f"{where} must be {cls.expected}, got {value}.")
+            if np.any(np.isfinite(values) & (np.abs(values) > top)):
+                raise ValueError(f"{where} must be at most {top:.2g} in size, the largest float32, got {value}.")
         return value
 
     @staticmethod
@@ -78,6 +115,17 @@ class NonNegative(Number):
     def accepts(values):
         """Whether all of `values` are in range."""
         return bool(np.all(values >= 0))
+
+
+class Positive(Number):
+    """Annotation of a field that holds a number > 0."""
+
+    expected = "a number > 0 (or an array or schedule of such)"
+
+    @staticmethod
+    def accepts(values):
+        """Whether all of `values` are in range."""
+        return bool(np.all(values > 0))
 
 
 class _UnitInterval(Number):
@@ -102,6 +150,8 @@ class Decay:
     0.001
     """
 
+    expected = _UnitInterval.expected
+
     def __init__(self, complement, positive=None):
         self.complement = complement
         known = isinstance(complement, float) and bool(np.float32(complement) < 1)
@@ -112,17 +162,15 @@ class Decay:
         """`value` (beta) as a `Decay`. Raises as `Number.convert`, and TypeError for float16 or bfloat16 values."""
         if isinstance(value, cls):
             return value
-        if not callable(value):
-            _require_precision(value, where)
-        value = _UnitInterval.convert(value, where)
-        return cls(value if isinstance(value, Scheduled) else complement(value))
+        if callable(value):
+            return cls(Scheduled(value, cls, where))
+        _require_precision(value, where)
+        return cls(complement(_UnitInterval.convert(value, where)))
 
-    def at(self, count):
-        """The same decay with its schedule, if any, evaluated at `count`. A schedule returns beta, or a `Decay` (nothing is rounded)."""
-        if not isinstance(self.complement, Scheduled):
-            return self
-        beta = self.complement.at(count)
-        return beta if isinstance(beta, Decay) else Decay(complement(beta))
+    @property
+    def schedule(self):
+        """Its `Scheduled`, which returns beta or a `Decay` (nothing is rounded); None for a constant."""
+        return self.complement if isinstance(self.complement, Scheduled) else None
 
     def __repr__(self):
         kept = self.complement
@@ -162,6 +210,12 @@ def _is_concrete(value):
     return isinstance(value, (int, float, np.number, np.ndarray)) or (
         isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer)
     )
+
+
+def _is_real(value):
+    if isinstance(value, (np.generic, np.ndarray, jax.Array)):
+        return jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer)
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _require_precision(value, where):

@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 
 LOG_OF_ZERO = -46.051701859880914
 """log(1e-20), standing in for log(0): its exponential vanishes beside 1 in float32 and float64."""
@@ -27,24 +29,17 @@ def scalar_dtype():
     return jnp.result_type(float)
 
 
+def within(x, dtype):
+    """`x` with finite values beyond the range of `dtype` at the range's end."""
+    if not jnp.issubdtype(x.dtype, jnp.floating) or jnp.finfo(dtype).max >= jnp.finfo(x.dtype).max:
+        return x
+    top = float(jnp.finfo(dtype).max)
+    return jnp.where(jnp.isfinite(x), jnp.clip(x, -top, top), x)
+
+
 def narrow(x, dtype):
     """`x` as `dtype`, with finite values beyond its range kept at the range's end instead of infinity."""
-    if jnp.issubdtype(x.dtype, jnp.floating) and jnp.finfo(dtype).max < jnp.finfo(x.dtype).max:
-        top = float(jnp.finfo(dtype).max)
-        x = jnp.where(jnp.isfinite(x), jnp.clip(x, -top, top), x)
-    return x.astype(dtype)
-
-
-def round_stochastically(x, dtype, key):
-    """`x` (float32) as the narrower `dtype`, up or down with probabilities that keep the mean.
-
-    Random bits are added below the last kept bit of the significand, then cut off. Subnormal float16 values round to nearest.
-    """
-    dropped = 23 - jnp.finfo(dtype).nmant
-    bits = jax.lax.bitcast_convert_type(x, jnp.uint32)
-    noise = jax.random.bits(key, x.shape, jnp.uint32) >> (32 - dropped)
-    cut = ((bits + noise) >> dropped) << dropped
-    return narrow(jnp.where(jnp.isfinite(x), jax.lax.bitcast_convert_type(cut, jnp.float32), x), dtype)
+    return x if x.dtype == dtype else within(x, dtype).astype(dtype)
 
 
 # Averages. A decay rate beta enters as rate = 1 - beta, so that nothing is lost to rounding near beta = 1.
@@ -66,23 +61,53 @@ def rate_of(decay, value=None):
     return Rate(value, None if decay.positive else jnp.where(value < 1, 1.0, 0.0))
 
 
-@jax.custom_jvp
 def average(old, new, rate):
     """Exponential moving average: old + rate (new - old) = beta old + (1 - beta) new, and exactly `new` at beta = 0."""
-    kept = old if rate.keep is None else rate.keep * old
-    return kept + rate.value * (new - kept)
+    return moved(old, new, rate.value) if rate.keep is None else _average(old, new, rate)
 
 
-@average.defjvp
+def moved(old, new, share):
+    """old + share (new - old)."""
+    return lax.add(old, scaled(share, lax.sub(new, old)))
+
+
+@jax.custom_jvp
+def _average(old, new, rate):
+    return moved(scaled(rate.keep, old), new, rate.value)
+
+
+@_average.defjvp
 def _average_jvp(primals, tangents):
     (old, new, rate), (d_old, d_new, d_rate) = primals, tangents
-    moved = (1 - rate.value) * d_old + rate.value * d_new + (new - old) * d_rate.value
-    return average(old, new, rate), moved
+    return _average(old, new, rate), (1 - rate.value) * d_old + rate.value * d_new + (new - old) * d_rate.value
 
 
 def decayed_sum(old, new, rate):
     """Decayed sum: beta old + new, with beta = 1 - rate."""
-    return old - rate * old + new
+    return lax.add(lax.sub(old, scaled(rate, old)), new)
+
+
+def scaled(factor, x):
+    """factor x, for a real scalar and an array. As `*`, which on an array of a new shape takes three times as long to trace."""
+    factor, x = jnp.asarray(factor), jnp.asarray(x)
+    return lax.mul(factor if factor.dtype == x.dtype else factor.astype(x.dtype), x)
+
+
+def debiased(average, debias, rate):
+    """debias average, for an average that moved by `rate`."""
+    return scaled(debias, average) if rate.keep is None else _debiased(average, debias)
+
+
+@jax.custom_jvp
+def _debiased(average, debias):
+    return scaled(debias, average)
+
+
+@_debiased.defjvp
+def _debiased_jvp(primals, tangents):
+    # The two derivatives cancel; each of them alone can leave the range of the dtype.
+    (average, debias), (d_average, d_debias) = primals, tangents
+    return _debiased(average, debias), debias * (d_average + average * (d_debias / debias))
 
 
 def log_decay(rate):
@@ -116,12 +141,12 @@ def abs_sq(x, limit=None):
 
 
 def _square(x):
-    return jnp.real(x) ** 2 + jnp.imag(x) ** 2 if jnp.iscomplexobj(x) else x * x
+    return jnp.real(x) ** 2 + jnp.imag(x) ** 2 if jnp.iscomplexobj(x) else lax.mul(x, x)
 
 
 def below_overflow(x):
     """min(x, half the largest finite number); NaN stays NaN."""
-    return jnp.minimum(x, jnp.finfo(x.dtype).max / 2)
+    return lax.min(x, np.array(jnp.finfo(x.dtype).max / 2, x.dtype))
 
 
 def sum_of_squares(x):
@@ -137,7 +162,7 @@ def norm(x):
 @jax.custom_jvp
 def root(x):
     """Square root with derivative 0 (instead of infinity) at 0."""
-    return jnp.sqrt(x)
+    return lax.sqrt(x)
 
 
 @root.defjvp
@@ -147,18 +172,10 @@ def _root_jvp(primals, tangents):
     return y, dx * ratio(jnp.full_like(y, 0.5), y)
 
 
-def root_plus(x, eps_root, eps):
-    """sqrt(x + eps_root) + eps; None for an eps stands for nothing."""
-    y = root(x if eps_root is None else x + eps_root)
-    return y if eps is None else y + eps
-
-
 @jax.custom_jvp
 def ratio(numerator, denominator):
-    """numerator / denominator, and 0 (with derivatives 0) where the denominator is 0."""
-    quotient = numerator / denominator
-    # Not jnp.where, which is a function of its own in the lowered program: a call for every leaf.
-    return jax.lax.select(denominator != 0, quotient, jnp.zeros_like(quotient))
+    """numerator / denominator, and 0 (with derivatives 0) where the denominator, which is real, is 0."""
+    return _quotient(numerator, denominator)
 
 
 @ratio.defjvp
@@ -166,6 +183,36 @@ def _ratio_jvp(primals, tangents):
     (numerator, denominator), (dn, dd) = primals, tangents
     y, inverse = ratio(numerator, denominator), ratio(jnp.ones_like(denominator), denominator)
     return y, dn * inverse - y * inverse * dd
+
+
+def _quotient(numerator, denominator):
+    if jnp.iscomplexobj(numerator):
+        # Part by part: complex division leaves the range where the quotient does not.
+        return lax.complex(*(_quotient(part(numerator), denominator) for part in (jnp.real, jnp.imag)))
+    quotient = lax.div(numerator, denominator)
+    zero = lax.full_like(denominator, 0)
+    # Not jnp.where, which is a function of its own in the lowered program: a call for every leaf.
+    return lax.select(lax.ne(denominator, zero), quotient, lax.full_like(quotient, 0))
+
+
+@jax.custom_jvp
+def over_root(x, square, eps_root, eps):
+    """x / d (0 where d is 0) and d = sqrt(square + eps_root) + eps; None for an eps is nothing. Derivatives as of `root` and `ratio`."""
+    d = _raised(lax.sqrt(_raised(square, eps_root)), eps)
+    return _quotient(x, d), d
+
+
+@over_root.defjvp
+def _over_root_jvp(primals, tangents):
+    def parts(x, square, eps_root, eps):
+        d = _raised(root(_raised(square, eps_root)), eps)
+        return ratio(x, d), d
+
+    return jax.jvp(parts, primals, tangents)
+
+
+def _raised(x, by):
+    return x if by is None else lax.add(x, by)
 
 
 # Schedules

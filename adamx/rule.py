@@ -1,12 +1,13 @@
 """The update rule: a line of stages that is a pytree and an Optax gradient transformation."""
 
+import difflib
 import functools
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from adamx import execution, wiring
+from adamx import execution, state, wiring
 from adamx.storage import Rounding, Storage
 from adamx.structure import tree_hash, trees_equal
 
@@ -34,7 +35,7 @@ class UpdateRule(optax.GradientTransformationExtraArgs):
 
     def __new__(cls, stages, storages=()):
         """Unchecked; JAX calls it with tracers and placeholders. Use `update_rule`."""
-        init = functools.partial(execution.init, stages, storages)
+        init = functools.partial(state.init, stages, storages)
         update = functools.partial(_update, stages, storages)
         self = super().__new__(cls, init, update)
         self.stages, self.storages = stages, storages
@@ -44,7 +45,8 @@ class UpdateRule(optax.GradientTransformationExtraArgs):
         """`update`, and a look inside. What is not read of the signals costs nothing once compiled.
 
         Returns:
-          updates, state, and a tree like the parameters of each leaf's final `Signal` (None where there was no gradient).
+          updates, state, and the final `Signal`, whose fields are trees like the parameters (None where there was no gradient): `signal.v`
+          as `params`; `signal.lr` and `signal.t` are scalars.
         """
         return execution.advance(self.stages, self.storages, grads, state, params, wants_signal=True)
 
@@ -132,9 +134,18 @@ def _checked(stages, storages=()):
     return UpdateRule(tuple(stages), storages)
 
 
-def _update(stages, storages, grads, state, params=None, **extra):
-    """Optax's `update`: the updates, in the gradients' dtypes, and the new state. Extra arguments are for other transformations."""
-    updates, state, _ = execution.advance(stages, storages, grads, state, params)
+def _update(stages, storages, updates, state, params=None, **extra):
+    """Optax's `update`: the updates, in the gradients' dtypes, and the new state. Extra arguments are for other transformations.
+
+    Raises:
+      TypeError: an extra argument that looks like a misspelt `params`, and no `params`.
+    """
+    misspelt = difflib.get_close_matches("params", extra, n=1, cutoff=0.7) if params is None else []
+    if misspelt:
+        raise TypeError(
+            f"update got an unknown argument {misspelt[0]!r} and no params: call update(grads, state, params)."
+        )
+    updates, state, _ = execution.advance(stages, storages, updates, state, params)
     return updates, state
 
 

@@ -10,6 +10,9 @@ import jax
 class Signal:
     """What one step knows of one leaf, in compute precision. A field is None until a stage writes it.
 
+    `UpdateRule.trace` returns one of the whole tree: its fields are trees like the parameters, None where there was no gradient; `t` and
+    `lr` stay scalars.
+
     Attributes:
       t: Step number, a real scalar: 1 in the first update.
       p: Parameter.
@@ -37,3 +40,33 @@ class Signal:
     def write(self, **fields):
         """The same record with some fields set."""
         return dataclasses.replace(self, **fields)
+
+
+def gathered(structure, signals, t):
+    """The signals of all leaves (None where there was no gradient) as one whose fields are trees; None for fields that no stage wrote."""
+    present = [x for x in signals if x is not None]
+
+    def tree(name):
+        if not present or getattr(present[0], name) is None:
+            return None
+        if name in OF_STEP:
+            return getattr(present[0], name)
+        return jax.tree.unflatten(structure, [None if x is None else getattr(x, name) for x in signals])
+
+    return Signal(**{"t": t} | {name: tree(name) for name in FIELDS if name != "t"})
+
+
+def separated(signal):
+    """The signals of those leaves that had a gradient, from that of the tree."""
+    trees = {name: getattr(signal, name) for name in FIELDS if getattr(signal, name) is not None}
+    same = {name: trees.pop(name) for name in OF_STEP if name in trees}
+    columns = [jax.tree.leaves(tree) for tree in trees.values()]
+    return [
+        Signal(**{"g": None, "raw": None} | same | dict(zip(trees, row, strict=True)))
+        for row in zip(*columns, strict=True)
+    ]
+
+
+FIELDS = tuple(field.name for field in dataclasses.fields(Signal))
+OF_STEP = ("t", "lr")
+"""Fields that are the same for all leaves."""

@@ -5,7 +5,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from adamx.numerics import narrow, round_stochastically
+from adamx.numerics import narrow
+from adamx.randomness import mixed, round_stochastically
 
 
 class Storage:
@@ -16,6 +17,10 @@ class Storage:
 
     def init(self, x):
         """The stored form of the slot's first value `x`, an array in compute precision."""
+        raise NotImplementedError
+
+    def layout(self, shape, dtype):
+        """What `init` makes of an array of `shape` and `dtype`, as `jax.ShapeDtypeStruct`s."""
         raise NotImplementedError
 
     def decode(self, stored, dtype):
@@ -34,6 +39,9 @@ class Float32(Storage):
     def init(self, x):
         return x
 
+    def layout(self, shape, dtype):
+        return jax.ShapeDtypeStruct(shape, dtype)
+
     def decode(self, stored, dtype):
         return stored.astype(dtype)
 
@@ -47,6 +55,9 @@ class Cast(Storage):
 
     dtype: str
 
+    def __post_init__(self):
+        object.__setattr__(self, "dtype", _float_dtype(self.dtype).name)
+
     def check(self, slot):
         if not slot.signed:
             raise ValueError(
@@ -59,11 +70,14 @@ class Cast(Storage):
             raise ValueError(f"a complex slot cannot be kept as {self.dtype}; keep it as Float32().")
         return x.astype(self.dtype)
 
+    def layout(self, shape, dtype):
+        return jax.ShapeDtypeStruct(shape, self.dtype)
+
     def decode(self, stored, dtype):
         return stored.astype(dtype)
 
     def encode(self, x, stored):
-        return narrow(x, self.dtype)
+        return narrow(x, stored.dtype)
 
 
 def BFloat16():  # noqa: N802  (a storage reads as a type: store(mu=BFloat16()))
@@ -72,15 +86,36 @@ def BFloat16():  # noqa: N802  (a storage reads as a type: store(mu=BFloat16()))
 
 
 def storage_in(dtype):
-    """The storage of a momentum in a float `dtype`: `Float32` for 32 bits or more, else a `Cast`."""
-    return Float32() if jnp.finfo(dtype).bits >= 32 else Cast(jnp.dtype(dtype).name)
+    """The storage of a momentum in a float `dtype`: `Float32` for 32 bits or more, else a `Cast`.
+
+    Raises:
+      TypeError: not the name or type of a real floating dtype of at least 16 bits.
+    """
+    dtype = _float_dtype(dtype)
+    return Float32() if jnp.finfo(dtype).bits >= 32 else Cast(dtype.name)
+
+
+def _float_dtype(dtype):
+    try:
+        found = jnp.dtype(dtype)
+    except TypeError:
+        found = None
+    if found is None or not jnp.issubdtype(found, jnp.floating) or jnp.finfo(found).bits < 16:
+        raise TypeError(
+            f"a momentum is kept in a floating dtype: jnp.bfloat16, jnp.float16 or jnp.float32 (or its name), got {dtype!r}."
+        )
+    return found
 
 
 class Rounding:
     """How `step` brings the new parameter back to the parameter's dtype, where that is narrower than float32."""
 
+    def keys(self, count, leaves):
+        """A key for each of so many leaves in the step after `count`, an array; None if no random bits are needed."""
+        return None
+
     def __call__(self, x, dtype, key):
-        """`x` as `dtype`; `key` yields the key of this step and leaf."""
+        """`x` as `dtype`; `key` is the leaf's, or None."""
         raise NotImplementedError
 
 
@@ -96,12 +131,15 @@ class Nearest(Rounding):
 class Stochastic(Rounding):
     """Up or down at random with the exact value as mean: small updates move the parameter on average.
 
-    The random bits depend on `seed`, the step count and the leaf's position only, so replicas agree and runs repeat.
+    The random bits are a hash of `seed`, the step count, the leaf's place in the tree and the element's position in the whole array, so
+    that runs repeat and replicas agree, on any number of devices. Lanes of a `vmap`, and shards under `shard_map`, have bits of their own.
     """
 
     seed: int = 0
 
+    def keys(self, count, leaves):
+        step = mixed(mixed(jnp.uint32(self.seed % 2**32)) + count.astype(jnp.uint32))
+        return mixed(step + jnp.arange(leaves, dtype=jnp.uint32))
+
     def __call__(self, x, dtype, key):
-        if x.dtype != jnp.float32 or jnp.finfo(dtype).bits >= 32:
-            return narrow(x, dtype)
-        return round_stochastically(x, dtype, jax.random.fold_in(jax.random.key(self.seed), key))
+        return narrow(x, dtype) if key is None else round_stochastically(x, dtype, key)

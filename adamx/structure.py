@@ -95,11 +95,21 @@ def is_absent(leaf):
     return leaf is None or isinstance(leaf, optax.MaskedNode)
 
 
-def path_of(structure, index):
-    """Path of leaf number `index`, for messages: `params['dense']['kernel']`."""
-    numbered = jax.tree.unflatten(structure, range(structure.num_leaves))
-    paths = jax.tree_util.tree_leaves_with_path(numbered)
-    return f"params{jax.tree_util.keystr(paths[index][0])}"
+def filled(structure, leaves):
+    """The tree of `leaves`, with one of them where another is absent: nodes may check what is put into them."""
+    other = next((leaf for leaf in leaves if not is_absent(leaf)), np.zeros(()))
+    return jax.tree.unflatten(structure, [other if is_absent(leaf) else leaf for leaf in leaves])
+
+
+def paths_of(structure, leaves):
+    """Path of each leaf, for messages and masks: `params['dense']['kernel']`."""
+    paths = jax.tree_util.tree_leaves_with_path(filled(structure, leaves))
+    return [f"params{jax.tree_util.keystr(path)}" for path, _ in paths]
+
+
+def path_of(structure, leaves, index):
+    """Path of leaf number `index`; see `paths_of`."""
+    return paths_of(structure, leaves)[index]
 
 
 def leaves_like(structure, tree, what):

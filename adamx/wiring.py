@@ -48,7 +48,8 @@ def slots_of(stages):
 
 def found(stages, kind):
     """The one stage of type `kind`, at the top or wrapped in another."""
-    return _one([stage for top in stages for stage in _nested(top) if isinstance(stage, kind)], kind, stages)
+    _check_kind(kind)
+    return _one([stage for top in stages for stage in nested(top) if isinstance(stage, kind)], kind, stages)
 
 
 def replaced(stages, kind, new):
@@ -65,13 +66,20 @@ def replaced(stages, kind, new):
 
 def position_of(stages, kind):
     """Index of the one stage that is, or wraps, a `kind`."""
-    return _one([i for i, top in enumerate(stages) if any(isinstance(s, kind) for s in _nested(top))], kind, stages)
+    _check_kind(kind)
+    return _one([i for i, top in enumerate(stages) if any(isinstance(s, kind) for s in nested(top))], kind, stages)
 
 
-def _nested(stage):
+def nested(stage):
+    """The stage and those it wraps."""
     yield stage
     if isinstance(stage, Wrapper):
-        yield from _nested(stage.inner)
+        yield from nested(stage.inner)
+
+
+def _check_kind(kind):
+    if not (isinstance(kind, type) and issubclass(kind, Stage)):
+        raise TypeError(f"a stage is named by its type, as adamx.Momentum, got {kind!r}.")
 
 
 def _one(candidates, kind, stages):

@@ -67,7 +67,7 @@ class Recorder:
 def second_step(stage):
     """The stage with its hyperparameters evaluated, and a signal, slots and scalars to call it with."""
     scalars = {name: jnp.float32(-0.1) for name in stage.scalar_slots}
-    _, t, (stage,), (k,), _ = per_step((stage,), jnp.int32(1), scalars)
+    _, t, (stage,), (k,), _ = per_step((stage.bare(),), jnp.int32(1), scalars)
     arrays = {field: normal((3,), i) for i, field in enumerate(FIELDS)}
     arrays |= {"t": t, "v": arrays["v"] ** 2, "lr": jnp.float32(0.1)}
     slots = {s.name: jnp.abs(normal(s.shape((3,)), 20 + i)) for i, s in enumerate(stage.slots)}

@@ -21,8 +21,8 @@ from adamx.numerics import (
     rate_of,
     ratio,
     root,
-    round_stochastically,
 )
+from adamx.randomness import round_stochastically
 from adamx.stages.denominator import average_length
 
 FEW = settings(derandomize=True, deadline=None, max_examples=50, database=None)
@@ -142,7 +142,7 @@ def test_the_complement_of_float32_is_never_off_by_more_than_its_rounding(beta):
 def test_the_complement_of_a_weakly_typed_schedule_keeps_the_digits_of_float64():
     with jax.enable_x64(True):
         beta = jnp.int32(3) * 0.1 + 0.5999  # weakly typed, as what a schedule of plain Python numbers returns
-        actual = Decay.convert(lambda count: count * 0.1 + 0.5999, "b").at(jnp.int32(3)).complement
+        actual = Decay.convert(lambda count: count * 0.1 + 0.5999, "b").schedule.at(jnp.int32(3)).complement
         assert beta.weak_type and actual.dtype == np.float64
         assert abs(float(actual) - 0.1001) < 1e-14
 
@@ -218,7 +218,7 @@ def test_derivatives_of_ratio_and_root_are_theirs_elsewhere(x, y):
 @pytest.mark.parametrize("value", [1.001, -1.001, 3.1415926, 1e-3, -65000.5, 1.0])
 def test_stochastic_rounding_lands_on_a_neighbour_and_keeps_the_mean(value, dtype):
     count, value = 20_000, np.float32(value)
-    drawn = round_stochastically(jnp.full(count, value), dtype, jax.random.key(0))
+    drawn = round_stochastically(jnp.full(count, value), dtype, jnp.uint32(0))
     assert drawn.dtype == dtype
     drawn = np.asarray(drawn.astype(jnp.float32))
     spacing = 2.0 ** (math.floor(math.log2(abs(float(value)))) - int(jnp.finfo(dtype).nmant))
@@ -231,5 +231,5 @@ def test_stochastic_rounding_lands_on_a_neighbour_and_keeps_the_mean(value, dtyp
 
 @pytest.mark.parametrize("value", [0.0, np.inf, -np.inf, np.nan])
 def test_stochastic_rounding_keeps_what_is_not_a_finite_number(value):
-    drawn = round_stochastically(jnp.full(100, value, jnp.float32), jnp.bfloat16, jax.random.key(1))
+    drawn = round_stochastically(jnp.full(100, value, jnp.float32), jnp.bfloat16, jnp.uint32(1))
     np.testing.assert_array_equal(np.asarray(drawn, np.float32), np.float32(value))

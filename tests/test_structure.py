@@ -12,7 +12,7 @@ import pytest
 from checks import each_rule
 
 import adamx
-from adamx.execution import GROUP
+from adamx import execution
 
 ROOT = pathlib.Path(adamx.__file__).parent
 FILES = sorted(path for path in ROOT.rglob("*.py") if "__pycache__" not in path.parts)
@@ -20,12 +20,13 @@ each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.rel
 
 FLOORS = (
     ("numerics", "hyperparameters", "files"),
-    ("structure",),
+    ("structure", "randomness"),
     ("signal", "storage"),
     ("stages.base",),
     ("stages.*",),
     ("stages",),
     ("wiring",),
+    ("state",),
     ("execution",),
     ("rule",),
     ("transforms",),
@@ -185,10 +186,20 @@ def test_a_thousand_equal_leaves_are_a_smaller_program_than_optaxs():
     assert ours[0] < theirs[0] / 2 and ours[1] < theirs[1] / 2
 
 
-def test_one_more_group_of_equal_leaves_is_one_more_call():
-    (few_lines, few), (many_lines, many) = (size(adamx.adam(1e-3), n * GROUP) for n in (10, 20))
+def test_one_more_group_of_equal_leaves_is_one_more_call(monkeypatch):
+    monkeypatch.setattr(execution, "LARGEST_GROUP", 8)
+    monkeypatch.setattr(execution, "COST_OF_CALL", 8.0)
+    (few_lines, few), (many_lines, many) = (size(adamx.adam(1e-3), n * 8) for n in (10, 20))
     assert many - few == 10
     assert many_lines - few_lines == 10
+
+
+@pytest.mark.parametrize("leaves", [*range(1, 50), 100, 997, 1000])
+def test_groups_have_one_size_but_for_the_last(leaves):
+    groups = execution._cut(list(range(leaves)))
+    sizes = [len(group) for group in groups]
+    assert sum(groups, []) == list(range(leaves))
+    assert set(sizes[:-1]) <= {sizes[0]} and sizes[-1] <= sizes[0] <= execution.LARGEST_GROUP
 
 
 def flops(rule):

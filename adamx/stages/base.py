@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable
 import jax
 
 from adamx.numerics import debias_weight, mean_log_decay, rate_of
-from adamx.structure import node, path_of, static
+from adamx.structure import filled, node, paths_of, static
 
 stage = node
 """Class decorator of a stage: a frozen dataclass that is a pytree of its hyperparameters."""
@@ -88,6 +88,10 @@ class Stage:
         """For each leaf of the tree, whether the stage applies to it; None for all of them."""
         return None
 
+    def bare(self):
+        """The stage without what only `on_leaves` looks at."""
+        return self
+
     @classmethod
     def convert(cls, value, where):
         """`value` if it is a stage of this class, for fields that hold one. Raises TypeError if it is not."""
@@ -157,6 +161,9 @@ class Wrapper(Stage):
     def on_leaves(self, structure, leaves):
         return self.inner.on_leaves(structure, leaves)
 
+    def bare(self):
+        return dataclasses.replace(self, inner=self.inner.bare())
+
 
 @stage
 class OnUpdate(Wrapper):
@@ -192,8 +199,8 @@ class Masked(Wrapper):
     # On the other leaves the fields it writes keep their earlier value, so there must be one.
     reads = property(lambda self: self.inner.reads | self.inner.writes)
 
-    def __call__(self, x, s, k):
-        return self.inner(x, s, k)
+    def bare(self):
+        return self.inner.bare()
 
     def on_leaves(self, structure, leaves):
         inner = self.inner.on_leaves(structure, leaves)
@@ -202,18 +209,20 @@ class Masked(Wrapper):
 
     def _flags(self, structure, leaves):
         if callable(self.mask):
-            return [bool(self.mask(path_of(structure, i), leaf)) for i, leaf in enumerate(leaves)]
+            paths = paths_of(structure, leaves)
+            return [bool(self.mask(path, leaf)) for path, leaf in zip(paths, leaves, strict=True)]
+        tree = filled(structure, leaves)
         if isinstance(self.mask, MaskOfTree):
-            flags = self.mask.function(jax.tree.unflatten(structure, leaves))
+            flags, prefix = jax.tree.flatten(self.mask.function(tree))
         else:
-            flags = jax.tree.unflatten(self.mask[1], self.mask[0])
+            flags, prefix = self.mask
         try:
-            full = jax.tree.broadcast(flags, jax.tree.unflatten(structure, [0] * len(leaves)))
+            parts = prefix.flatten_up_to(tree)
         except ValueError as error:
             raise ValueError(
                 f"the mask of {self.inner!r} is not a tree (or prefix) of the parameters: {error}"
             ) from None
-        return [bool(flag) for flag in jax.tree.leaves(full)]
+        return [bool(flag) for flag, part in zip(flags, parts, strict=True) for _ in jax.tree.leaves(part)]
 
 
 def masked(stage, mask):

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from adamx.hyperparameters import Decay, NonNegative, Number
-from adamx.numerics import abs_sq, average, mean_log_decay, rate_of, ratio, root, root_plus
+from adamx.numerics import abs_sq, average, mean_log_decay, over_root, rate_of, ratio, root
 from adamx.stages.base import Slot, Stage, stage
 
 
@@ -22,8 +22,8 @@ class DivideByRoot(Stage):
     reads, writes = {"m", "v"}, {"d", "u"}
 
     def __call__(self, x, s, k):
-        d = root_plus(x.v, self.eps_root, self.eps)
-        return x.write(d=d, u=ratio(x.m, d)), s
+        u, d = over_root(x.m, x.v, self.eps_root, self.eps)
+        return x.write(d=d, u=u), s
 
 
 @stage

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from adamx.hyperparameters import Decay, NonNegative, Number
-from adamx.numerics import average, debias_weight, decayed_sum, mean_log_decay, rate_of
+from adamx.numerics import average, debias_weight, decayed_sum, mean_log_decay, rate_of, scaled
 from adamx.stages.base import Slot, Stage, average_scalars, stage
 
 
@@ -46,7 +46,7 @@ class Momentum(_DebiasedAverage):
     b1: Decay = 0.9
 
     def read_out(self, g, mu, k):
-        return mu * k["debias"]
+        return scaled(k["debias"], mu)
 
 
 @stage

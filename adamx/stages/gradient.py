@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from adamx.hyperparameters import NonNegative
-from adamx.numerics import ratio, root, root_plus
+from adamx.numerics import over_root, ratio, root
 from adamx.stages.base import Stage, stage
 
 
@@ -24,8 +24,8 @@ class NormaliseGradient(Stage):
     reads, writes = {"g", "v"}, {"d", "g"}
 
     def __call__(self, x, s, k):
-        d = root_plus(x.v, self.eps_root, self.eps)
-        return x.write(d=d, g=ratio(x.g, d)), s
+        g, d = over_root(x.g, x.v, self.eps_root, self.eps)
+        return x.write(d=d, g=g), s
 
 
 @stage

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from adamx.hyperparameters import Decay, NonNegative
-from adamx.numerics import abs_sq, average, rate_of, sum_of_squares
+from adamx.numerics import abs_sq, average, debiased, rate_of, sum_of_squares
 from adamx.stages.base import SecondMomentStage, Slot, Stage, average_scalars, one_per_leaf, stage
 
 
@@ -22,7 +22,7 @@ class _DebiasedAverage(_Average):
         return average_scalars(self.b2, t, last, "nu_log_decay")
 
     def read_out(self, s, k):
-        return s["nu"] * k["debias"]
+        return debiased(s["nu"], k["debias"], k["rate"])
 
 
 @stage

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from adamx.hyperparameters import Number
-from adamx.numerics import norm, ratio
+from adamx.numerics import norm, ratio, scaled
 from adamx.stages.base import Stage, stage
 
 
@@ -57,4 +57,4 @@ class LearningRate(Stage):
         return {"factor": -self.learning_rate}
 
     def __call__(self, x, s, k):
-        return x.write(u=k["factor"] * x.u, lr=self.learning_rate), s
+        return x.write(u=scaled(k["factor"], x.u), lr=self.learning_rate), s

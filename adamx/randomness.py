@@ -1,0 +1,81 @@
+"""Random bits from counters, and the rounding that uses them.
+
+A bit is a hash of numbers (seed, step, leaf, position): nothing is stored, it is computed inside the loop that needs it, and it is the
+same wherever that loop runs.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from adamx.numerics import narrow, within
+
+
+def mixed(x):
+    """A hash of uint32 numbers: a bijection in which each input bit changes each output bit half of the time.
+
+    Two rounds of multiply and xor-shift, with the multipliers that C. Wellons found by search ("lowbias32").
+    """
+    x = (x ^ (x >> 16)) * jnp.uint32(0x7FEB352D)
+    x = (x ^ (x >> 15)) * jnp.uint32(0x846CA68B)
+    return x ^ (x >> 16)
+
+
+def random_bits(x, key):
+    """Random uint32 numbers of the shape of `x`, for a uint32 `key`, a scalar."""
+    return mixed(_positions(x) * jnp.uint32(0x9E3779B1) + mixed(key + _place(x)))
+
+
+def _positions(x):
+    """Position of each element in the whole array (modulo 2^32), sharded as the array is."""
+    sharding = jax.typeof(x).sharding
+    explicit = jax.sharding.AxisType.Explicit in sharding.mesh.axis_types
+    iota = functools.partial(jax.lax.broadcasted_iota, jnp.uint32, x.shape, out_sharding=sharding if explicit else None)
+    strides = [x.size // max(1, functools.reduce(int.__mul__, x.shape[: d + 1], 1)) for d in range(x.ndim)]
+    parts = [iota(d) * jnp.uint32(stride % 2**32) for d, stride in enumerate(strides) if x.shape[d] > 1]
+    return sum(parts[1:], parts[0]) if parts else jnp.uint32(0)
+
+
+def _place(x):
+    """Which of many like it this computation on `x` is: the lane of a `vmap`, the shard of a `shard_map`; 0 for the only one."""
+    kind = jax.typeof(x)
+    varying = kind.manual_axis_type.varying if hasattr(kind, "manual_axis_type") else kind.vma
+    shard = jnp.uint32(0)
+    for axis in sorted(varying):
+        shard = shard * jnp.uint32(jax.lax.axis_size(axis)) + jax.lax.axis_index(axis).astype(jnp.uint32)
+    return shard + _lane(jax.lax.stop_gradient(x))
+
+
+@jax.custom_batching.custom_vmap
+def _lane(x):
+    return jnp.uint32(0)
+
+
+@_lane.def_vmap
+def _lanes(size, batched, x):
+    outer = _lane(x[0])
+    return mixed(jnp.arange(size, dtype=jnp.uint32)) + outer * jnp.uint32(0x9E3779B1), True
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def round_stochastically(x, dtype, key):
+    """`x` (float32 or wider) as the narrower `dtype`, up or down with probabilities that keep the mean; its derivative is 1.
+
+    Random bits are added below the last kept bit of the significand, then cut off. What is beyond the dtype's range is held at its end.
+    """
+    limits = jnp.finfo(dtype)
+    dropped = 23 - limits.nmant
+    x = within(narrow(x, jnp.float32), dtype)
+    # Below the smallest normal number the grid is as coarse as just above it.
+    subnormal = (jnp.abs(x) < limits.tiny) & (limits.tiny > jnp.finfo(x.dtype).tiny)
+    lift = jnp.where(subnormal, jnp.copysign(jnp.float32(limits.tiny), x), 0)
+    bits = jax.lax.bitcast_convert_type(x + lift, jnp.uint32) + (random_bits(x, key) >> (32 - dropped))
+    cut = jax.lax.bitcast_convert_type((bits >> dropped) << dropped, jnp.float32)
+    return jnp.where(jnp.isfinite(x), cut - lift, x).astype(dtype)
+
+
+@round_stochastically.defjvp
+def _round_stochastically_jvp(dtype, primals, tangents):
+    (x, key), (dx, _) = primals, tangents
+    return round_stochastically(x, dtype, key), dx.astype(dtype)
