@@ -1,154 +1,95 @@
 """What can be measured of an optimizer's step: pure functions of its signals."""
 
-import dataclasses
-from collections.abc import Callable
+from adamx.measure_kinds import Cosine, Mean, Norm, Quantiles, RatioOfRootMeanSquares, RootMeanSquare, inner
+from adamx.numerics import ratio, root
 
-import jax.numpy as jnp
-
-from adamx.numerics import abs_sq, ratio, real_dtype, root
+# Functions with names, so that a measure can be pickled.
 
 
-class Measure:
-    """Something measured on the signals of a step. Subclasses say how leaves are put together.
-
-    Attributes:
-      name: Key of the result.
-      reads: Fields of `Signal` it needs.
-    """
-
-    name: str
-    reads: frozenset
-
-    def coordinates(self, x):
-        """The measure of each coordinate of one leaf."""
-        raise NotImplementedError
-
-    def of(self, signals):
-        """The measure of the leaves with these signals, taken together."""
-        raise NotImplementedError
+def _gradient(x):
+    return x.raw
 
 
-@dataclasses.dataclass(frozen=True)
-class OfQuantity(Measure):
-    """A measure of one quantity, a function of the signal with one number a coordinate."""
-
-    name: str
-    reads: frozenset
-    quantity: Callable
-
-    def coordinates(self, x):
-        """The quantity itself."""
-        return self.quantity(x)
+def _descent(x):
+    return -x.raw
 
 
-@dataclasses.dataclass(frozen=True)
-class RootMeanSquare(OfQuantity):
-    """Root mean square of a quantity over coordinates."""
-
-    def of(self, signals):
-        """sqrt(sum of |quantity|^2 / number of coordinates)."""
-        return root(_sum(abs_sq(self.quantity(x)) for x in signals) / _size(signals))
+def _parameter(x):
+    return x.p
 
 
-@dataclasses.dataclass(frozen=True)
-class Mean(OfQuantity):
-    """Mean of a real quantity over coordinates; of a condition, the share of coordinates."""
-
-    def of(self, signals):
-        """Sum of the quantity / number of coordinates."""
-        return _sum(self.quantity(x) * jnp.ones([], real_dtype(x.g.dtype)) for x in signals) / _size(signals)
+def _update(x):
+    return x.u
 
 
-@dataclasses.dataclass(frozen=True)
-class Quantiles(OfQuantity):
-    """Quantiles of a real quantity over coordinates: an array of shape (len(levels),)."""
-
-    levels: tuple[float, ...] = (0.05, 0.5, 0.95)
-
-    def of(self, signals):
-        """Linear interpolation between order statistics, as `jnp.quantile`."""
-        values = jnp.concatenate([jnp.ravel(self.quantity(x)) for x in signals])
-        return jnp.quantile(values, jnp.asarray(self.levels, values.dtype))
+def _momentum(x):
+    return x.m
 
 
-@dataclasses.dataclass(frozen=True)
-class Cosine(Measure):
-    """Cosine of the angle between two directions; 0 where one is zero."""
-
-    name: str
-    reads: frozenset
-    first: Callable
-    second: Callable
-
-    def coordinates(self, x):
-        """Sign agreement of the coordinate: 1, 0 or -1."""
-        return jnp.sign(_inner(self.first(x), self.second(x)))
-
-    def of(self, signals):
-        """<a, b> / (||a|| ||b||)."""
-        pairs = [(self.first(x), self.second(x)) for x in signals]
-        lengths = root(_sum(abs_sq(a) for a, _ in pairs)) * root(_sum(abs_sq(b) for _, b in pairs))
-        return ratio(_sum(_inner(a, b) for a, b in pairs), lengths)
+def _learning_rate_over_denominator(x):
+    return ratio(x.lr, x.d)
 
 
-@dataclasses.dataclass(frozen=True)
-class RatioOfRootMeanSquares(Measure):
-    """RMS of one quantity over RMS of another; 0 where the second is zero."""
-
-    name: str
-    reads: frozenset
-    first: Callable
-    second: Callable
-
-    def coordinates(self, x):
-        """|first| / |second| of each coordinate."""
-        return ratio(jnp.abs(self.first(x)), jnp.abs(self.second(x)))
-
-    def of(self, signals):
-        """RMS(first) / RMS(second)."""
-        return root(ratio(_sum(abs_sq(self.first(x)) for x in signals), _sum(abs_sq(self.second(x)) for x in signals)))
+def _momentum_over_root(x):
+    return ratio(x.m, root(x.v))
 
 
-def _fields(*names):
-    return frozenset(names)
+def _gradient_over_root(x):
+    return ratio(x.raw, root(x.v))
 
 
-gradient_rms = RootMeanSquare("gradient_rms", _fields("raw"), lambda x: x.raw)
+def _points_down(x):
+    return inner(x.u, -x.raw) > 0
+
+
+def _is_mostly_eps(x):
+    return root(x.v) < x.d / 2
+
+
+gradient_norm = Norm("gradient_norm", {"raw"}, _gradient)
+"""Global norm of the gradient as given to the rule: behind a clipping transformation in a chain, of the clipped one."""
+
+update_norm = Norm("update_norm", {"u"}, _update)
+"""Global norm of the update, learning rate included."""
+
+gradient_rms = RootMeanSquare("gradient_rms", {"raw"}, _gradient)
 """RMS of the gradient as given."""
 
-parameter_rms = RootMeanSquare("parameter_rms", _fields("p"), lambda x: x.p)
+parameter_rms = RootMeanSquare("parameter_rms", {"p"}, _parameter)
 """RMS of the parameter before the step."""
 
-update_rms = RootMeanSquare("update_rms", _fields("u"), lambda x: x.u)
+update_rms = RootMeanSquare("update_rms", {"u"}, _update)
 """RMS of the update, learning rate included."""
 
-update_ratio = RatioOfRootMeanSquares("update_ratio", _fields("u", "p"), lambda x: x.u, lambda x: x.p)
+update_ratio = RatioOfRootMeanSquares("update_ratio", {"u", "p"}, _update, _parameter)
 """RMS(update) / RMS(parameter): about 1e-3 in healthy training."""
 
-effective_learning_rate = Quantiles("effective_learning_rate", _fields("lr", "d"), lambda x: ratio(x.lr, x.d))
+effective_learning_rate = Quantiles("effective_learning_rate", {"lr", "d"}, _learning_rate_over_denominator)
 """Quantiles (5, 50, 95 %) of learning rate / denominator, the factor of the momentum in each coordinate."""
 
-signal_to_noise = RootMeanSquare("signal_to_noise", _fields("m", "v"), lambda x: ratio(x.m, root(x.v)))
+signal_to_noise = RootMeanSquare("signal_to_noise", {"m", "v"}, _momentum_over_root)
 """RMS of m / sqrt(v): near 1 where gradients agree from step to step, near 0 where they are noise."""
 
-alignment = Cosine("alignment", _fields("u", "raw"), lambda x: x.u, lambda x: -x.raw)
+alignment = Cosine("alignment", {"u", "raw"}, _update, _descent)
 """Cosine of update and negative gradient: 1 is steepest descent; below 0 the step climbs."""
 
-momentum_alignment = Cosine("momentum_alignment", _fields("m", "raw"), lambda x: x.m, lambda x: x.raw)
+momentum_alignment = Cosine("momentum_alignment", {"m", "raw"}, _momentum, _gradient)
 """Cosine of momentum and gradient."""
 
-sign_agreement = Mean("sign_agreement", _fields("u", "raw"), lambda x: _inner(x.u, -x.raw) > 0)
+sign_agreement = Mean("sign_agreement", {"u", "raw"}, _points_down)
 """Share of coordinates whose update points down their gradient."""
 
-eps_share = Mean("eps_share", _fields("v", "d"), lambda x: root(x.v) < x.d / 2)
+eps_share = Mean("eps_share", {"v", "d"}, _is_mostly_eps)
 """Share of coordinates where eps is more than half of the denominator."""
 
-staleness = RootMeanSquare("staleness", _fields("raw", "v"), lambda x: ratio(x.raw, root(x.v)))
+staleness = RootMeanSquare("staleness", {"raw", "v"}, _gradient_over_root)
 """RMS of gradient / sqrt(v): above 1, the second moment lags behind gradients that have grown."""
 
 MEASURES = {
     measure.name: measure
     for measure in (
+        gradient_norm,
+        update_norm,
         gradient_rms,
         parameter_rms,
         update_rms,
@@ -163,15 +104,3 @@ MEASURES = {
     )
 }
 """Name -> measure, all of them."""
-
-
-def _inner(a, b):
-    return jnp.real(a * jnp.conj(b))
-
-
-def _sum(arrays):
-    return sum(jnp.sum(a) for a in arrays)
-
-
-def _size(signals):
-    return sum(x.g.size for x in signals)

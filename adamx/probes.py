@@ -10,40 +10,47 @@ A measure is a pure function of a leaf's `Signal`. `probe(rule, ...)` is the rul
 {'update_rms': 0.1, 'alignment': 0.7894}
 """
 
-from collections.abc import Mapping
+import functools
+from collections import Counter
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-import optax
 
+from adamx.execution import RuleState
+from adamx.measure_kinds import Cosine as Cosine
+from adamx.measure_kinds import Mean as Mean
+from adamx.measure_kinds import Measure as Measure
+from adamx.measure_kinds import Norm as Norm
+from adamx.measure_kinds import Quantiles as Quantiles
+from adamx.measure_kinds import RatioOfRootMeanSquares as RatioOfRootMeanSquares
+from adamx.measure_kinds import RootMeanSquare as RootMeanSquare
 from adamx.measures import MEASURES as MEASURES
-from adamx.measures import Cosine as Cosine
-from adamx.measures import Mean as Mean
-from adamx.measures import Measure as Measure
-from adamx.measures import Quantiles as Quantiles
-from adamx.measures import RatioOfRootMeanSquares as RatioOfRootMeanSquares
-from adamx.measures import RootMeanSquare as RootMeanSquare
 from adamx.measures import alignment as alignment
 from adamx.measures import effective_learning_rate as effective_learning_rate
 from adamx.measures import eps_share as eps_share
+from adamx.measures import gradient_norm as gradient_norm
 from adamx.measures import gradient_rms as gradient_rms
 from adamx.measures import momentum_alignment as momentum_alignment
 from adamx.measures import parameter_rms as parameter_rms
 from adamx.measures import sign_agreement as sign_agreement
 from adamx.measures import signal_to_noise as signal_to_noise
 from adamx.measures import staleness as staleness
+from adamx.measures import update_norm as update_norm
 from adamx.measures import update_ratio as update_ratio
 from adamx.measures import update_rms as update_rms
-from adamx.numerics import debias_weight
+from adamx.numerics import debias_weight, ratio
 from adamx.rule import UpdateRule
+from adamx.series import table as table
+from adamx.series import write_tensorboard as write_tensorboard
 from adamx.signal import Signal
+from adamx.transforms import OfRules
 from adamx.wiring import GIVEN
 
 
 def measures_of(rule):
     """Those of `MEASURES` that can be taken of `rule`, whose stages write the fields they read."""
-    written = GIVEN.union(*(stage.writes for stage in rule.stages))
+    _check_rule(rule, "measures_of")
+    written = _fields_of(rule)
     return tuple(measure for measure in MEASURES.values() if measure.reads <= written)
 
 
@@ -52,37 +59,65 @@ def measure(signals, *measures, per="tree"):
 
     Args:
       signals: Tree of `Signal`, None where there was no gradient.
-      *measures: What to measure.
+      *measures: What to measure: measures of this module, or your own.
       per: "tree" for one value of all leaves together, "leaf" for a tree with one value a leaf, "coordinate" for a tree of arrays.
 
     Returns:
-      Measure name -> value.
+      Measure name -> value. With "tree", a measure of no coordinates (an empty tree, no gradient at all, leaves of size 0) is 0, so that
+      all steps have values of one shape; with "leaf" so is that of a leaf of size 0. A leaf without a gradient is left out of "tree", and
+      has None otherwise.
+
+    Raises:
+      TypeError: something else than measures, or than signals.
+      ValueError: a measure reads what the signals do not have, or two have one name; an unknown `per`; signals of many steps stacked.
     """
-    is_signal = lambda x: isinstance(x, Signal)  # noqa: E731
+    _check_measures("measure(signals, {})", measures, per)
+    leaves = jax.tree_util.tree_leaves_with_path(signals, is_leaf=_is_signal)
+    for path, x in leaves:
+        _check_signal(f"signals{jax.tree_util.keystr(path)}", x, measures)
     if per == "tree":
-        leaves = jax.tree.leaves(signals, is_leaf=is_signal)
-        return {m.name: m.of(leaves) for m in measures}
-    if per not in ("leaf", "coordinate"):
-        raise ValueError(f"per must be 'tree', 'leaf' or 'coordinate', got {per!r}.")
+        return {m.name: m.of([x for _, x in leaves]) for m in measures}
     take = {"leaf": lambda m: lambda x: m.of([x]), "coordinate": lambda m: m.coordinates}[per]
-    return {m.name: jax.tree.map(take(m), signals, is_leaf=is_signal) for m in measures}
+    return {m.name: jax.tree.map(take(m), signals, is_leaf=_is_signal) for m in measures}
 
 
-class Probed(optax.GradientTransformationExtraArgs):
-    """A rule with measures attached; see `probe`. Its state and updates are the rule's."""
+class Probed(OfRules):
+    """A rule with measures attached; see `probe`. Its state and updates are the rule's.
+
+    It is a pytree of the rule's hyperparameters, equal by value, and can be pickled where its measures can.
+
+    Attributes:
+      rule: The `UpdateRule`.
+      measures: The measures.
+      per: As in `measure`.
+    """
 
     def __new__(cls, rule, measures, per):
-        """Unchecked; use `probe`."""
-        self = super().__new__(cls, rule.init, rule.update)
+        """Unchecked; JAX calls it with placeholders. Use `probe`."""
+        self = super().__new__(cls, functools.partial(_init, rule), functools.partial(_update, rule))
         self.rule, self.measures, self.per = rule, measures, per
         return self
 
-    def trace(self, grads, state, params=None):
-        """`update`, and the measures of the step.
+    @property
+    def stages(self):
+        """The rule's stages."""
+        return self.rule.stages
+
+    def trace(self, grads, state, params=None, **extra):
+        """`update`, and the measures of the step. Extra arguments are for other transformations.
 
         Returns:
           updates, state, and measure name -> value.
+
+        Raises:
+          ValueError: a measure reads the parameters, and there are none.
         """
+        readers = [m.name for m in self.measures if "p" in m.reads]
+        if params is None and readers:
+            raise ValueError(
+                f"{', '.join(readers)} read the parameters, but trace got params=None: call trace(grads, state, params), "
+                "or probe the rule with other measures."
+            )
         updates, state, signals = self.rule.trace(grads, state, params)
         return updates, state, measure(signals, *self.measures, per=self.per)
 
@@ -90,11 +125,13 @@ class Probed(optax.GradientTransformationExtraArgs):
         return f"probe({self.rule!r}, {', '.join(m.name for m in self.measures)}, per={self.per!r})"
 
     def __reduce__(self):
-        return probe, (self.rule, *self.measures), {"per": self.per}
+        return Probed, (self.rule, self.measures, self.per)
 
 
-jax.tree_util.register_pytree_node(
-    Probed, lambda tx: ((tx.rule,), (tx.measures, tx.per)), lambda fixed, children: Probed(*children, *fixed)
+jax.tree_util.register_pytree_with_keys(
+    Probed,
+    lambda tx: (((jax.tree_util.GetAttrKey("rule"), tx.rule),), (tx.measures, tx.per)),
+    lambda fixed, children: Probed(*children, *fixed),
 )
 
 
@@ -102,18 +139,17 @@ def probe(rule, *measures, per="tree"):
     """`rule` with measures attached, which its `trace` returns.
 
     Args:
-      rule: An `UpdateRule`.
+      rule: An `UpdateRule`. In a chain, probe the rule, then chain it.
       *measures: Measures of this module, or your own; none for all that can be taken of the rule.
       per: As in `measure`.
 
     Raises:
-      TypeError: `rule` is no `UpdateRule`.
-      ValueError: a measure reads what no stage of the rule writes.
+      TypeError: `rule` is no `UpdateRule`, or a measure no `Measure`.
+      ValueError: a measure reads what no stage of the rule writes, or two have one name; an unknown `per`.
     """
-    if not isinstance(rule, UpdateRule):
-        raise TypeError(f"probe takes an UpdateRule, got {rule!r}; probe the rule before chaining it.")
-    possible = measures_of(rule)
-    written = GIVEN.union(*(stage.writes for stage in rule.stages))
+    _check_rule(rule, "probe")
+    _check_measures("probe(rule, {})", measures, per)
+    possible, written = measures_of(rule), _fields_of(rule)
     for m in measures:
         if not m.reads <= written:
             raise ValueError(
@@ -125,66 +161,84 @@ def probe(rule, *measures, per="tree"):
 
 def debias_weights(state):
     """Total weight of each bias-corrected average so far, 1 when it has warmed up, from a `RuleState`: name -> scalar."""
-    t = jnp.maximum(state.count, 1)
     logs = _log_decays(state)
+    t = jnp.maximum(state.count, 1)
     return {name: debias_weight(log, t.astype(log.dtype)) for name, log in logs.items()}
 
 
 def half_lives(state):
-    """Half-life in steps of each bias-corrected average, log(1/2) / log(beta), from a `RuleState`: name -> scalar."""
-    return {name: jnp.log(0.5) / log for name, log in _log_decays(state).items()}
+    """Half-life in steps of each bias-corrected average, log(1/2) / log(beta), from a `RuleState`: name -> scalar, 0 before any step."""
+    return {name: ratio(jnp.log(0.5).astype(log.dtype), log) for name, log in _log_decays(state).items()}
 
 
 def _log_decays(state):
+    if not isinstance(state, RuleState):
+        raise TypeError(
+            f"expected the RuleState of one rule, got {type(state).__name__}; in the state of a chain it is the rule's entry."
+        )
     suffix = "_log_decay"
     return {name.removesuffix(suffix): log for name, log in state.scalars.items() if name.endswith(suffix)}
 
 
-# Where measurements go
+def _init(rule, *args, **kwargs):
+    return rule.init(*args, **kwargs)
 
 
-def table(measured, every=1):
-    """Measurements of many steps (leading axis: time) as a plain text table, one row every `every` steps.
-
-    Args:
-      measured: Name -> array of shape (steps,) or (steps, k), as `lax.scan` stacks the measures of `trace` with per="tree".
-      every: Rows shown.
-    """
-    columns = _columns(measured)
-    steps = range(0, len(next(iter(columns.values()))), every)
-    rows = [["step", *columns]] + [[str(t + 1), *(f"{values[t]:.4g}" for values in columns.values())] for t in steps]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+def _update(rule, *args, **kwargs):
+    return rule.update(*args, **kwargs)
 
 
-def write_tensorboard(logdir, series: Mapping, steps=None):
-    """Writes scalar curves as TensorBoard event files (needs tensorboardX, of the `lab` extra).
-
-    Args:
-      logdir: Folder; made if absent.
-      series: Tag -> array of shape (steps,), or (steps, k) for k curves tag/0 ... tag/k-1.
-      steps: Step number of each point; 1, 2, ... if None.
-    """
-    from tensorboardX import SummaryWriter
-
-    columns = _columns(series)
-    with SummaryWriter(str(logdir)) as writer:
-        for tag, values in columns.items():
-            numbers = range(1, len(values) + 1) if steps is None else steps
-            for step, value in zip(numbers, values, strict=True):
-                writer.add_scalar(tag, float(value), int(step))
+def _is_signal(x):
+    return isinstance(x, Signal)
 
 
-def _columns(measured):
-    columns = {}
-    for name, values in measured.items():
-        values = np.asarray(values)
-        if values.ndim == 1:
-            columns[name] = values
-        elif values.ndim == 2:
-            columns |= {f"{name}/{i}": values[:, i] for i in range(values.shape[1])}
-        else:
-            raise ValueError(
-                f"{name} has shape {values.shape}; expected (steps,) or (steps, k). Measure with per='tree'."
+def _fields_of(rule):
+    """Fields of the signal that are there after the last stage."""
+    return GIVEN.union(*(stage.writes for stage in rule.stages))
+
+
+def _check_rule(rule, caller):
+    if isinstance(rule, Probed):
+        raise TypeError(f"{caller} takes an UpdateRule, got one with measures already: {caller}(probed.rule, ...).")
+    if not isinstance(rule, UpdateRule):
+        raise TypeError(
+            f"{caller} takes an UpdateRule, got {rule!r}. In a chain, probe the rule before chaining it: "
+            "adamx.chain(..., probe(rule, ...)); its trace then gives the measures."
+        )
+
+
+def _check_measures(call, measures, per):
+    for m in measures:
+        if isinstance(m, (list, tuple)):
+            raise TypeError(f"measures are separate arguments, got a {type(m).__name__}: {call.format('*measures')}.")
+        if not isinstance(m, Measure):
+            hint = (
+                f"probes.{m}"
+                if isinstance(m, str) and m in MEASURES
+                else "an instance of one of the kinds, as Mean(...)"
             )
-    return columns
+            raise TypeError(f"expected a measure, got {m!r}: pass {hint}.")
+    repeated = [name for name, times in Counter(m.name for m in measures).items() if times > 1]
+    if repeated:
+        raise ValueError(f"the results are by name, and there is more than one measure {repeated[0]!r}.")
+    if per not in ("tree", "leaf", "coordinate"):
+        raise ValueError(f"per must be 'tree', 'leaf' or 'coordinate', got {per!r}.")
+
+
+def _check_signal(where, x, measures):
+    if not _is_signal(x):
+        raise TypeError(
+            f"measure takes the tree of Signal, the third of what trace returns; {where} is of type {type(x).__name__}."
+        )
+    if jnp.ndim(x.t):
+        raise ValueError(
+            f"{where} holds {len(x.t)} steps or lanes; measure takes one: measure where the step is made, or under jax.vmap."
+        )
+    for m in measures:
+        absent = sorted(field for field in m.reads if getattr(x, field, None) is None)
+        if "p" in absent:
+            raise ValueError(
+                f"{m.name} is a measure of the parameters, which {where} does not have: call trace(grads, state, params)."
+            )
+        if absent:
+            raise ValueError(f"{m.name} reads {', '.join(absent)}, which no stage of the rule wrote into {where}.")

@@ -1,13 +1,37 @@
 """Gradient transformations made of several."""
 
+import functools
+
 import jax
 import optax
 
+from adamx import wiring
 from adamx.rule import UpdateRule
 from adamx.structure import tree_hash, trees_equal
 
 
-class Chain(optax.GradientTransformationExtraArgs):
+class OfRules(optax.GradientTransformationExtraArgs):
+    """A gradient transformation made of rules: a pytree of their hyperparameters, equal by value, that can be looked into.
+
+    Subclasses have a property `stages` and a method `trace`, and are registered as pytrees.
+    """
+
+    def get(self, kind):
+        """Its one stage of type `kind`, among those of all its rules: `tx.get(LearningRate).learning_rate`.
+
+        Raises:
+          WiringError: no rule has one, or there are several.
+        """
+        return wiring.found(self.stages, kind)
+
+    __eq__ = trees_equal
+    __hash__ = tree_hash
+
+    def __ne__(self, other):
+        return not self == other
+
+
+class Chain(OfRules):
     """Transformations applied one after the other; see `chain`.
 
     Attributes:
@@ -15,11 +39,45 @@ class Chain(optax.GradientTransformationExtraArgs):
     """
 
     def __new__(cls, parts):
-        """Unchecked; use `chain`."""
-        init, update = optax.chain(*parts)
-        self = super().__new__(cls, init, update)
+        """Unchecked; JAX calls it with placeholders. Use `chain`."""
+        self = super().__new__(cls, functools.partial(_init, parts), functools.partial(_update, parts))
         self.parts = parts
         return self
+
+    @property
+    def stages(self):
+        """The stages of all rules in it, in order."""
+        return tuple(stage for part in self.parts if _is_tree(part) for stage in part.stages)
+
+    def trace(self, grads, state, params=None, **extra):
+        """`update`, and a look inside its rules. What is not read of it costs nothing once compiled.
+
+        Args:
+          grads, state, params: As in `update`.
+          **extra: Further arguments for the Optax transformations that take them, as `update` passes them on.
+
+        Returns:
+          updates, state, and a tuple with an entry for each part: what the part's own `trace` shows (signals of a rule, measures of a
+          probed rule, a tuple of a chain), None for an Optax transformation.
+
+        The learning rate of every step, to be logged:
+
+        >>> tx = chain(optax.clip_by_global_norm(1.0), adamw(optax.linear_schedule(0.25, 0.0, transition_steps=2)))
+        >>> params = {"w": jnp.array([3.0, -4.0])}
+        >>> def step(state, grads):
+        ...     updates, state, (_, signals) = tx.trace(grads, state, params)
+        ...     return state, signals["w"].lr
+        >>> _, rates = jax.lax.scan(step, tx.init(params), {"w": jnp.ones((3, 2))})
+        >>> print(rates)
+        [0.25  0.125 0.   ]
+        """
+        _check_state(self.parts, state)
+        states, shown = [], []
+        for part, inner in zip(self.parts, state, strict=True):
+            grads, inner, seen = _traced(part, grads, inner, params, extra)
+            states.append(inner)
+            shown.append(seen)
+        return grads, tuple(states), tuple(shown)
 
     def __repr__(self):
         shown = (
@@ -31,26 +89,29 @@ class Chain(optax.GradientTransformationExtraArgs):
     def __reduce__(self):
         return Chain, (self.parts,)
 
-    __eq__ = trees_equal
-    __hash__ = tree_hash
-
-    def __ne__(self, other):
-        return not self == other
-
 
 def chain(*transformations):
     """Applies rules and Optax transformations one after the other, as `optax.chain`, and stays a pytree of the rules' hyperparameters.
 
     Args:
-      *transformations: `UpdateRule`s, other chains, Optax transformations (which are structure: compared by identity, no leaves).
+      *transformations: `UpdateRule`s, probed ones, other chains, Optax transformations (which are structure: compared by identity, no
+        leaves).
 
     Returns:
-      A gradient transformation; its state is the tuple of the parts' states, as Optax's.
+      A gradient transformation; its state is the tuple of the parts' states, as Optax's. Its `trace` looks inside the rules, its `get`
+      finds a stage among theirs.
+
+    Raises:
+      TypeError: nothing, or something that is no gradient transformation.
 
     >>> tx = chain(optax.clip_by_global_norm(1.0), adam(0.1))
     >>> jax.tree.leaves(tx)[-1]
     0.1
+    >>> tx.get(LearningRate)
+    LearningRate(learning_rate=0.1)
     """
+    if not transformations:
+        raise TypeError("chain takes one or more gradient transformations, got none; optax.identity() does nothing.")
     for part in transformations:
         if not isinstance(part, optax.GradientTransformation):
             raise TypeError(
@@ -59,8 +120,38 @@ def chain(*transformations):
     return Chain(tuple(transformations))
 
 
+def _init(parts, params):
+    return optax.chain(*parts).init(params)
+
+
+def _update(parts, updates, state, params=None, **extra):
+    """`optax.chain`'s `update`: the updates of the last part, and the tuple of new states."""
+    _check_state(parts, state)
+    return optax.chain(*parts).update(updates, state, params, **extra)
+
+
+def _check_state(parts, state):
+    several = type(state) in (tuple, list)
+    if not several or len(state) != len(parts):
+        got = f"one of {len(state)}" if several else f"{type(state).__name__}"
+        raise ValueError(
+            f"the state of a chain of {len(parts)} is the tuple of its parts' states, as init makes it; got {got}. "
+            "A rule's own state goes into a chain as the entry of that rule."
+        )
+
+
+def _traced(part, grads, state, params, extra):
+    """Updates, state, and what there is to see in one part."""
+    if isinstance(part, UpdateRule):  # takes no extra arguments
+        return part.trace(grads, state, params)
+    if isinstance(part, OfRules):
+        return part.trace(grads, state, params, **extra)
+    updates, state = optax.with_extra_args_support(part).update(grads, state, params, **extra)
+    return updates, state, None
+
+
 def _is_tree(part):
-    return isinstance(part, (UpdateRule, Chain))
+    return isinstance(part, (UpdateRule, OfRules))
 
 
 def _flatten(tx):
