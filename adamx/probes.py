@@ -16,7 +16,6 @@ from collections import Counter
 import jax
 import jax.numpy as jnp
 
-from adamx.execution import RuleState
 from adamx.measure_kinds import Cosine as Cosine
 from adamx.measure_kinds import Mean as Mean
 from adamx.measure_kinds import Measure as Measure
@@ -42,7 +41,8 @@ from adamx.numerics import debias_weight, ratio
 from adamx.rule import UpdateRule
 from adamx.series import table as table
 from adamx.series import write_tensorboard as write_tensorboard
-from adamx.signal import Signal
+from adamx.signal import Signal, separated
+from adamx.state import RuleState
 from adamx.transforms import OfRules
 from adamx.wiring import GIVEN
 
@@ -55,10 +55,10 @@ def measures_of(rule):
 
 
 def measure(signals, *measures, per="tree"):
-    """Measures of a tree of signals, as `UpdateRule.trace` returns it.
+    """Measures of the signals of a step.
 
     Args:
-      signals: Tree of `Signal`, None where there was no gradient.
+      signals: The `Signal` of the tree, as `UpdateRule.trace` returns it.
       *measures: What to measure: measures of this module, or your own.
       per: "tree" for one value of all leaves together, "leaf" for a tree with one value a leaf, "coordinate" for a tree of arrays.
 
@@ -72,13 +72,15 @@ def measure(signals, *measures, per="tree"):
       ValueError: a measure reads what the signals do not have, or two have one name; an unknown `per`; signals of many steps stacked.
     """
     _check_measures("measure(signals, {})", measures, per)
-    leaves = jax.tree_util.tree_leaves_with_path(signals, is_leaf=_is_signal)
-    for path, x in leaves:
-        _check_signal(f"signals{jax.tree_util.keystr(path)}", x, measures)
+    _check_signals(signals)
+    leaves = separated(signals)
+    if leaves:
+        _check_fields(leaves[0], measures)
     if per == "tree":
-        return {m.name: m.of([x for _, x in leaves]) for m in measures}
-    take = {"leaf": lambda m: lambda x: m.of([x]), "coordinate": lambda m: m.coordinates}[per]
-    return {m.name: jax.tree.map(take(m), signals, is_leaf=_is_signal) for m in measures}
+        return {m.name: m.of(leaves) for m in measures}
+    take = {"leaf": lambda m, x: m.of([x]), "coordinate": lambda m, x: m.coordinates(x)}[per]
+    structure = jax.tree.structure(signals.raw)
+    return {m.name: jax.tree.unflatten(structure, [take(m, x) for x in leaves]) for m in measures}
 
 
 class Probed(OfRules):
@@ -188,10 +190,6 @@ def _update(rule, *args, **kwargs):
     return rule.update(*args, **kwargs)
 
 
-def _is_signal(x):
-    return isinstance(x, Signal)
-
-
 def _fields_of(rule):
     """Fields of the signal that are there after the last stage."""
     return GIVEN.union(*(stage.writes for stage in rule.stages))
@@ -225,20 +223,23 @@ def _check_measures(call, measures, per):
         raise ValueError(f"per must be 'tree', 'leaf' or 'coordinate', got {per!r}.")
 
 
-def _check_signal(where, x, measures):
-    if not _is_signal(x):
+def _check_signals(signals):
+    if not isinstance(signals, Signal):
         raise TypeError(
-            f"measure takes the tree of Signal, the third of what trace returns; {where} is of type {type(x).__name__}."
+            f"measure takes a Signal, the third of what a rule's trace returns, got {type(signals).__name__}."
         )
-    if jnp.ndim(x.t):
+    if jnp.ndim(signals.t):
         raise ValueError(
-            f"{where} holds {len(x.t)} steps or lanes; measure takes one: measure where the step is made, or under jax.vmap."
+            f"the signals are of {len(signals.t)} steps or lanes; measure takes one: measure where the step is made, or under jax.vmap."
         )
+
+
+def _check_fields(x, measures):
     for m in measures:
         absent = sorted(field for field in m.reads if getattr(x, field, None) is None)
         if "p" in absent:
             raise ValueError(
-                f"{m.name} is a measure of the parameters, which {where} does not have: call trace(grads, state, params)."
+                f"{m.name} is a measure of the parameters, which the signals do not have: call trace(grads, state, params)."
             )
         if absent:
-            raise ValueError(f"{m.name} reads {', '.join(absent)}, which no stage of the rule wrote into {where}.")
+            raise ValueError(f"{m.name} reads {', '.join(absent)}, which no stage of the rule wrote into the signals.")

@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 
 
 @jax.tree_util.register_dataclass
@@ -45,26 +46,24 @@ class Signal:
 def gathered(structure, signals, t):
     """The signals of all leaves (None where there was no gradient) as one whose fields are trees; None for fields that no stage wrote."""
     present = [x for x in signals if x is not None]
+    # Scalars are as precise as their leaf.
+    widest = max(present, key=lambda x: jnp.finfo(x.t.dtype).bits, default=None)
 
     def tree(name):
-        if not present or getattr(present[0], name) is None:
-            return None
-        if name in OF_STEP:
-            return getattr(present[0], name)
+        if widest is not None and (name in OF_STEP or getattr(widest, name) is None):
+            return getattr(widest, name)
         return jax.tree.unflatten(structure, [None if x is None else getattr(x, name) for x in signals])
 
     return Signal(**{"t": t} | {name: tree(name) for name in FIELDS if name != "t"})
 
 
-def separated(signal):
-    """The signals of those leaves that had a gradient, from that of the tree."""
-    trees = {name: getattr(signal, name) for name in FIELDS if getattr(signal, name) is not None}
+def separated(signals):
+    """The `Signal` of each leaf that had a gradient, from that of the tree."""
+    trees = {name: getattr(signals, name) for name in FIELDS if getattr(signals, name) is not None}
     same = {name: trees.pop(name) for name in OF_STEP if name in trees}
     columns = [jax.tree.leaves(tree) for tree in trees.values()]
-    return [
-        Signal(**{"g": None, "raw": None} | same | dict(zip(trees, row, strict=True)))
-        for row in zip(*columns, strict=True)
-    ]
+    leaves = [dict(zip(trees, row, strict=True)) for row in zip(*columns, strict=True)]
+    return [Signal(**leaf, **{name: x.astype(leaf["raw"].real.dtype) for name, x in same.items()}) for leaf in leaves]
 
 
 FIELDS = tuple(field.name for field in dataclasses.fields(Signal))

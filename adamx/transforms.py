@@ -66,7 +66,7 @@ class Chain(OfRules):
         >>> params = {"w": jnp.array([3.0, -4.0])}
         >>> def step(state, grads):
         ...     updates, state, (_, signals) = tx.trace(grads, state, params)
-        ...     return state, signals["w"].lr
+        ...     return state, signals.lr
         >>> _, rates = jax.lax.scan(step, tx.init(params), {"w": jnp.ones((3, 2))})
         >>> print(rates)
         [0.25  0.125 0.   ]

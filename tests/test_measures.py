@@ -1,5 +1,7 @@
 """Measures are what their names say: of real and complex leaves, of many, of none."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -108,10 +110,11 @@ def test_measures_of_complex_coordinates():
     assert measured["alignment"].tolist() == measured["momentum_alignment"].tolist() == [1, 1, 1]
 
 
-def spread(x):
-    """The signal with every field but the step number in full."""
-    fields = {"p": x.p, "m": x.m, "v": x.v, "d": x.d, "lr": x.lr}
-    return x.write(**{name: jnp.broadcast_to(a, x.g.shape) for name, a in fields.items() if a is not None})
+def spread(signals):
+    """The signals with every field of the leaves in full."""
+    fields = {name: getattr(signals, name) for name in ("p", "m", "v", "d")}
+    full = functools.partial(jax.tree.map, lambda a, g: jnp.broadcast_to(a, g.shape))
+    return signals.write(**{name: full(field, signals.g) for name, field in fields.items() if field is not None})
 
 
 @pytest.mark.parametrize("per", ["tree", "leaf", "coordinate"])
@@ -119,7 +122,7 @@ def spread(x):
 def test_what_leaves_share_counts_for_each_of_their_coordinates(name, per):
     rule = adamx.create(name, 0.01)
     _, _, signals = rule.trace(GRADS, rule.init(PARAMS), PARAMS)
-    whole = {leaf: spread(x) for leaf, x in signals.items()}
+    whole = spread(signals)
     measures = probes.measures_of(rule)
     actual, expected = (probes.measure(tree, *measures, per=per) for tree in (signals, whole))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, strict=True), actual, expected)
