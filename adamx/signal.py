@@ -5,6 +5,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from adamx.numerics import real_dtype
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +65,9 @@ def separated(signals):
     same = {name: trees.pop(name) for name in OF_STEP if name in trees}
     columns = [jax.tree.leaves(tree) for tree in trees.values()]
     leaves = [dict(zip(trees, row, strict=True)) for row in zip(*columns, strict=True)]
-    return [Signal(**leaf, **{name: x.astype(leaf["raw"].real.dtype) for name, x in same.items()}) for leaf in leaves]
+    return [
+        Signal(**leaf, **{name: x.astype(real_dtype(leaf["raw"].dtype)) for name, x in same.items()}) for leaf in leaves
+    ]
 
 
 FIELDS = tuple(field.name for field in dataclasses.fields(Signal))

@@ -8,6 +8,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.shard_alike import shard_alike
 
 from adamx.numerics import compute_dtype, real_dtype
 from adamx.stages.base import as_parameter
@@ -61,8 +62,11 @@ def init(stages, storages, params):
 def _start(slot, storage, value, path, p):
     dtype = slot_dtype(slot, differentiable(p, f"parameter params{jax.tree_util.keystr(path)}"))
     shape = slot.shape(jnp.shape(p))
-    # Told the shape, full_like forgets the sharding.
-    return storage.init(jnp.full_like(p, value, dtype, shape=None if shape == jnp.shape(p) else shape))
+    if shape != jnp.shape(p):
+        return storage.init(jnp.full(shape, value, dtype))
+    full = jnp.full_like(p, value, dtype)
+    # A compiled constant has no sharding of its own, where that is for XLA to find.
+    return storage.init(shard_alike(p, full)[1] if isinstance(p, jax.core.Tracer) else full)
 
 
 def differentiable(leaf, what):

@@ -1,0 +1,89 @@
+"""On a mesh of eight devices slots are sharded as their parameters however they are made, and updates need no communication."""
+
+import functools
+import re
+
+import jax
+import numpy as np
+import pytest
+from checks import assert_close, each_rule, normal, rule_of
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import adamx
+
+SPECS = {"kernel": P("x", None), "bias": P(None), "table": P(None, "x")}
+SHAPES = {"kernel": (16, 4), "bias": (4,), "table": (3, 8)}
+COLLECTIVE = re.compile(r"all-reduce|all-gather|collective-permute|all-to-all|reduce-scatter")
+
+
+def mesh_of(kind):
+    return jax.make_mesh((8,), ("x",), axis_types=(kind,))
+
+
+def placed(mesh, seed=0):
+    arrays = {name: normal(shape, seed + i) for i, (name, shape) in enumerate(SHAPES.items())}
+    return {name: jax.device_put(x, NamedSharding(mesh, SPECS[name])) for name, x in arrays.items()}
+
+
+def abstract(params):
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), params)
+
+
+def after_a_scan(rule, params):
+    def step(state, _):
+        return rule.update(params, state, params)[1], None
+
+    return jax.lax.scan(step, rule.init(params), length=2)[0]
+
+
+WAYS = {
+    "eager": lambda rule, params: rule.init(params),
+    "of abstract parameters": lambda rule, params: rule.init(abstract(params)),
+    "jit": lambda rule, params: jax.jit(rule.init)(params),
+    "eval_shape": lambda rule, params: jax.eval_shape(rule.init, params),
+    "eval_shape of abstract parameters": lambda rule, params: jax.eval_shape(rule.init, abstract(params)),
+    "init and scan in one program": lambda rule, params: jax.jit(functools.partial(after_a_scan, rule))(params),
+    "init and update in one program": lambda rule, params: jax.jit(
+        lambda p: rule.update(p, rule.init(p), p)[1],
+    )(params),
+    "one update after another": lambda rule, params: rule.update(params, rule.init(params), params)[1],
+}
+
+
+def assert_sharded(state):
+    for slot in state.slots.values():
+        for leaf, x in slot.items():
+            if x.shape == SHAPES[leaf]:
+                assert x.sharding.is_equivalent_to(NamedSharding(x.sharding.mesh, SPECS[leaf]), x.ndim)
+            else:
+                assert x.shape == () and (x.sharding is None or x.sharding.is_fully_replicated)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@each_rule
+def test_slots_are_sharded_as_their_parameters_on_explicit_axes(name, way):
+    mesh = mesh_of(AxisType.Explicit)
+    with jax.set_mesh(mesh):
+        assert_sharded(WAYS[way](rule_of(name), placed(mesh)))
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if not way.startswith("eval_shape")])
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
+def test_slots_are_sharded_as_their_parameters_where_no_mesh_is_set(kind, way):
+    assert_sharded(WAYS[way](adamx.adan(0.1), placed(mesh_of(kind))))
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
+@each_rule
+def test_an_update_of_sharded_leaves_is_that_of_whole_ones_without_communication(name, kind):
+    mesh, rule = mesh_of(kind), rule_of(name)
+    whole = {leaf: np.asarray(x) for leaf, x in placed(mesh).items()}
+    expected = jax.jit(rule.update)(whole, rule.init(whole), whole)
+    with jax.set_mesh(mesh):
+        params = placed(mesh)
+        compiled = jax.jit(rule.update).lower(params, rule.init(params), params).compile()
+        updates, state = compiled(params, rule.init(params), params)
+    assert_close(jax.tree.map(np.asarray, (updates, state)), jax.tree.map(np.asarray, expected))
+    if all(stage.elementwise for stage in rule.stages):
+        assert not COLLECTIVE.search(compiled.as_text())
