@@ -1,6 +1,7 @@
 """Kinds of measures: how a quantity of each coordinate becomes one number of a leaf, or of all leaves.
 
-A measure of nothing is 0 (`Quantiles`: zeros): of an empty tree, of leaves without a gradient, of leaves of size 0.
+A measure of nothing is 0 (`Quantiles`: zeros): of an empty tree, of leaves without a gradient, of leaves of size 0. Where squares are
+beyond the range of the arithmetic (numbers of 1e19 in float32), a norm is infinite, as `optax.tree.norm`, and a cosine 0.
 """
 
 import dataclasses
@@ -208,24 +209,15 @@ def _sum(arrays, signals):
 
 
 def _norm(arrays, signals):
-    """Euclidean norm of all arrays together, also where the squares are beyond the range of the dtype."""
-
-    def scaled(by):
-        parts = (by * part.astype(_dtype(signals)) for a in arrays for part in _parts(a))
-        return root(_sum((part * part for part in parts), signals)) / by
-
-    plain = scaled(1)
-    return jnp.where(jnp.isfinite(plain), plain, scaled(2.0 ** -(jnp.finfo(_dtype(signals)).maxexp // 2)))
-
-
-def _parts(a):
-    return (a.real, a.imag) if jnp.iscomplexobj(a) else (a,)
+    """Euclidean norm of all arrays together."""
+    return root(_sum((inner(a, a) for a in arrays), signals))
 
 
 def _unit(arrays, signals):
     """The arrays over their norm; zeros where it is 0."""
     norm = _norm(arrays, signals)
-    return [ratio(a, norm.astype(a.real.dtype)) for a in arrays]
+    inverse = ratio(jnp.ones_like(norm), norm)
+    return [inverse.astype(a.real.dtype) * a for a in arrays]
 
 
 def _described(value):
