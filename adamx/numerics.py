@@ -16,7 +16,11 @@ LOG_OF_ZERO = -46.051701859880914
 
 def compute_dtype(*dtypes):
     """Dtype of the arithmetic on one leaf: float32, or float64, complex64, complex128 where a dtype is that wide."""
-    return jnp.result_type(jnp.float32, *dtypes)
+    # Not by promotion, which users may forbid (jax_numpy_dtype_promotion="strict").
+    bits = max((jnp.finfo(d).bits for d in dtypes), default=32)
+    kinds = {jnp.issubdtype(d, jnp.complexfloating) for d in dtypes}
+    dtype = {False: (jnp.float32, jnp.float64), True: (jnp.complex64, jnp.complex128)}[True in kinds][bits > 32]
+    return jax.dtypes.canonicalize_dtype(dtype)
 
 
 def real_dtype(dtype):

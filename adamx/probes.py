@@ -38,12 +38,11 @@ from adamx.measures import update_norm as update_norm
 from adamx.measures import update_ratio as update_ratio
 from adamx.measures import update_rms as update_rms
 from adamx.numerics import debias_weight, ratio
-from adamx.rule import UpdateRule
+from adamx.rule import RuleTree, UpdateRule
 from adamx.series import table as table
 from adamx.series import write_tensorboard as write_tensorboard
 from adamx.signal import Signal, separated
 from adamx.state import RuleState
-from adamx.transforms import OfRules
 from adamx.wiring import GIVEN
 
 
@@ -83,7 +82,7 @@ def measure(signals, *measures, per="tree"):
     return {m.name: jax.tree.unflatten(structure, [take(m, x) for x in leaves]) for m in measures}
 
 
-class Probed(OfRules):
+class Probed(RuleTree):
     """A rule with measures attached; see `probe`. Its state and updates are the rule's.
 
     It is a pytree of the rule's hyperparameters, equal by value, and can be pickled where its measures can.
@@ -120,7 +119,7 @@ class Probed(OfRules):
                 f"{', '.join(readers)} read the parameters, but trace got params=None: call trace(grads, state, params), "
                 "or probe the rule with other measures."
             )
-        updates, state, signals = self.rule.trace(grads, state, params)
+        updates, state, signals = self.rule.trace(grads, state, params, **extra)
         return updates, state, measure(signals, *self.measures, per=self.per)
 
     def __repr__(self):

@@ -65,11 +65,11 @@ def round_stochastically(x, dtype, key):
     Random bits are added below the last kept bit of the significand, then cut off. What is beyond the dtype's range is held at its end.
     """
     limits = jnp.finfo(dtype)
-    dropped = 23 - limits.nmant
+    dropped, smallest = 23 - limits.nmant, float(limits.tiny)
     x = within(narrow(x, jnp.float32), dtype)
     # Below the smallest normal number the grid is as coarse as just above it.
-    subnormal = (jnp.abs(x) < limits.tiny) & (limits.tiny > jnp.finfo(x.dtype).tiny)
-    lift = jnp.where(subnormal, jnp.copysign(jnp.float32(limits.tiny), x), 0)
+    subnormal = (jnp.abs(x) < smallest) & (smallest > float(jnp.finfo(x.dtype).tiny))
+    lift = jnp.where(subnormal, jnp.copysign(jnp.float32(smallest), x), 0)
     bits = jax.lax.bitcast_convert_type(x + lift, jnp.uint32) + (random_bits(x, key) >> (32 - dropped))
     cut = jax.lax.bitcast_convert_type((bits >> dropped) << dropped, jnp.float32)
     return jnp.where(jnp.isfinite(x), cut - lift, x).astype(dtype)

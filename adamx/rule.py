@@ -12,7 +12,29 @@ from adamx.storage import Rounding, Storage
 from adamx.structure import tree_hash, trees_equal
 
 
-class UpdateRule(optax.GradientTransformationExtraArgs):
+class RuleTree(optax.GradientTransformationExtraArgs):
+    """A gradient transformation that is a pytree of hyperparameters, equal by value, and made of stages that can be searched.
+
+    Subclasses have `stages` and a method `trace`, and are registered as pytrees.
+    """
+
+    def get(self, kind):
+        """Its one stage of type `kind`, at the top or wrapped in another: `tx.get(LearningRate).learning_rate`.
+
+        Raises:
+          WiringError: there is none, or there are several.
+        """
+        return wiring.found(self.stages, kind)
+
+    # A NamedTuple's own compare and hash its functions.
+    __eq__ = trees_equal
+    __hash__ = tree_hash
+
+    def __ne__(self, other):
+        return not self == other
+
+
+class UpdateRule(RuleTree):
     """A line of stages, run over the leaves of a tree. Made by `update_rule`, or by a rule's own function such as `adamx.adamw`.
 
     It is an `optax.GradientTransformationExtraArgs`, so whatever takes one takes a rule; and a pytree whose leaves are its numeric
@@ -41,13 +63,14 @@ class UpdateRule(optax.GradientTransformationExtraArgs):
         self.stages, self.storages = stages, storages
         return self
 
-    def trace(self, grads, state, params=None):
+    def trace(self, grads, state, params=None, **extra):
         """`update`, and a look inside. What is not read of the signals costs nothing once compiled.
 
         Returns:
           updates, state, and the final `Signal`, whose fields are trees like the parameters (None where there was no gradient): `signal.v`
           as `params`; `signal.lr` and `signal.t` are scalars.
         """
+        _refuse_misspelt(params, extra)
         return execution.advance(self.stages, self.storages, grads, state, params, wants_signal=True)
 
     def step(self, grads, state, params):
@@ -64,10 +87,6 @@ class UpdateRule(optax.GradientTransformationExtraArgs):
         rounding = execution.rounding_of(self.storages)
         params, state, _ = execution.advance(self.stages, self.storages, grads, state, params, rounding=rounding)
         return params, state
-
-    def get(self, kind):
-        """Its one stage of type `kind`, at the top or wrapped in another: `rule.get(LearningRate).learning_rate`."""
-        return wiring.found(self.stages, kind)
 
     def then(self, *stages):
         """A new rule with `stages` after the present ones."""
@@ -101,12 +120,6 @@ class UpdateRule(optax.GradientTransformationExtraArgs):
     def __reduce__(self):
         return UpdateRule, (self.stages, self.storages)
 
-    __eq__ = trees_equal
-    __hash__ = tree_hash
-
-    def __ne__(self, other):
-        return not self == other
-
 
 jax.tree_util.register_pytree_with_keys(
     UpdateRule,
@@ -135,18 +148,18 @@ def _checked(stages, storages=()):
 
 
 def _update(stages, storages, updates, state, params=None, **extra):
-    """Optax's `update`: the updates, in the gradients' dtypes, and the new state. Extra arguments are for other transformations.
-
-    Raises:
-      TypeError: an extra argument that looks like a misspelt `params`, and no `params`.
-    """
-    misspelt = difflib.get_close_matches("params", extra, n=1, cutoff=0.7) if params is None else []
-    if misspelt:
-        raise TypeError(
-            f"update got an unknown argument {misspelt[0]!r} and no params: call update(grads, state, params)."
-        )
+    """Optax's `update`: the updates, in the gradients' dtypes, and the new state. Extra arguments are for other transformations."""
+    _refuse_misspelt(params, extra)
     updates, state, _ = execution.advance(stages, storages, updates, state, params)
     return updates, state
+
+
+def _refuse_misspelt(params, extra):
+    similar = difflib.get_close_matches("params", extra, n=1, cutoff=0.7) if params is None else []
+    if similar:
+        raise TypeError(
+            f"got an unknown argument {similar[0]!r} and no params; the arguments are (grads, state, params)."
+        )
 
 
 def axes_of(rule):

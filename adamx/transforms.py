@@ -5,33 +5,10 @@ import functools
 import jax
 import optax
 
-from adamx import wiring
-from adamx.rule import UpdateRule
-from adamx.structure import tree_hash, trees_equal
+from adamx.rule import RuleTree
 
 
-class OfRules(optax.GradientTransformationExtraArgs):
-    """A gradient transformation made of rules: a pytree of their hyperparameters, equal by value, that can be looked into.
-
-    Subclasses have a property `stages` and a method `trace`, and are registered as pytrees.
-    """
-
-    def get(self, kind):
-        """Its one stage of type `kind`, among those of all its rules: `tx.get(LearningRate).learning_rate`.
-
-        Raises:
-          WiringError: no rule has one, or there are several.
-        """
-        return wiring.found(self.stages, kind)
-
-    __eq__ = trees_equal
-    __hash__ = tree_hash
-
-    def __ne__(self, other):
-        return not self == other
-
-
-class Chain(OfRules):
+class Chain(RuleTree):
     """Transformations applied one after the other; see `chain`.
 
     Attributes:
@@ -47,7 +24,7 @@ class Chain(OfRules):
     @property
     def stages(self):
         """The stages of all rules in it, in order."""
-        return tuple(stage for part in self.parts if _is_tree(part) for stage in part.stages)
+        return tuple(stage for part in self.parts if isinstance(part, RuleTree) for stage in part.stages)
 
     def trace(self, grads, state, params=None, **extra):
         """`update`, and a look inside its rules. What is not read of it costs nothing once compiled.
@@ -81,7 +58,7 @@ class Chain(OfRules):
 
     def __repr__(self):
         shown = (
-            repr(part) if _is_tree(part) else getattr(part.update, "__qualname__", "optax").split(".")[0]
+            repr(part) if isinstance(part, RuleTree) else getattr(part.update, "__qualname__", "optax").split(".")[0]
             for part in self.parts
         )
         return f"chain({', '.join(shown)})"
@@ -142,21 +119,15 @@ def _check_state(parts, state):
 
 def _traced(part, grads, state, params, extra):
     """Updates, state, and what there is to see in one part."""
-    if isinstance(part, UpdateRule):  # takes no extra arguments
-        return part.trace(grads, state, params)
-    if isinstance(part, OfRules):
+    if isinstance(part, RuleTree):
         return part.trace(grads, state, params, **extra)
     updates, state = optax.with_extra_args_support(part).update(grads, state, params, **extra)
     return updates, state, None
 
 
-def _is_tree(part):
-    return isinstance(part, (UpdateRule, OfRules))
-
-
 def _flatten(tx):
-    children = tuple(part if _is_tree(part) else None for part in tx.parts)
-    return children, tuple(None if _is_tree(part) else part for part in tx.parts)
+    children = tuple(part if isinstance(part, RuleTree) else None for part in tx.parts)
+    return children, tuple(None if isinstance(part, RuleTree) else part for part in tx.parts)
 
 
 def _unflatten(fixed, children):

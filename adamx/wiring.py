@@ -86,7 +86,7 @@ def _one(candidates, kind, stages):
     if len(candidates) != 1:
         count = "no" if not candidates else f"{len(candidates)} times a"
         raise WiringError(
-            f"the rule has {count} {kind.__name__}: {line(stages)}. Name the type of a stage that it has once."
+            f"the rule has {count} {kind.__name__}: {line(stages) or 'no stages'}. Name the type of a stage that it has once."
         )
     return candidates[0]
 

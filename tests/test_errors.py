@@ -45,6 +45,68 @@ def test_a_hyperparameter_that_is_no_number(bad):
         adamx.adam(0.1, b1=bad)
 
 
+NO_REAL_NUMBERS = [
+    np.bool_(True),
+    1j,
+    np.complex64(1),
+    jnp.complex64(1),
+    [0.1, 0.2],
+    (0.1,),
+    {"a": 0.1},
+    jnp.ones(2, bool),
+]
+
+
+@pytest.mark.parametrize("bad", NO_REAL_NUMBERS, ids=repr)
+def test_a_hyperparameter_that_is_no_real_number(bad):
+    with raises(TypeError, "LearningRate: learning_rate must be a number, an array or a schedule", "got"):
+        adamx.adam(bad)
+    with raises(TypeError, "DivideByRoot: eps must be a number >= 0", "got"):
+        adamx.adam(0.1, eps=bad)
+    with raises(TypeError, "SecondMoment: b2 must be a decay rate in [0, 1)", "got"):
+        adamx.adam(0.1, b2=bad)
+
+
+def test_a_list_says_what_to_do():
+    with raises(TypeError, "LearningRate: learning_rate", "got [0.1, 0.2]", "jnp.array(...)"):
+        adamx.adam([0.1, 0.2])
+
+
+@pytest.mark.parametrize("bad", [1e39, -1e39, np.float64(1e300), np.array([0.1, 1e39])], ids=repr)
+def test_a_hyperparameter_beyond_float32(bad):
+    with raises(ValueError, "LearningRate: learning_rate must be at most 3.4e+38 in size, the largest float32"):
+        adamx.adam(bad)
+    with jax.enable_x64(True):
+        adamx.adam(bad)
+
+
+def test_a_decay_without_a_peak():
+    for bad in (0.0, -1.0, np.float32(0)):
+        with raises(ValueError, "IndependentDecay: peak must be a number > 0", f"got {bad}"):
+            adamx.IndependentDecay(0.1, bad)
+
+
+@pytest.mark.parametrize("bad", [jnp.int32, "bf16", jnp.float8_e4m3fn, jnp.complex64, bool, 16], ids=repr)
+def test_a_dtype_in_which_no_momentum_is_kept(bad):
+    for make in (lambda: adamx.adam(0.1, mu_dtype=bad), lambda: adamx.Cast(bad), lambda: adamx.lion(0.1, mu_dtype=bad)):
+        with raises(TypeError, "a momentum is kept in a floating dtype: jnp.bfloat16", f"got {bad!r}"):
+            make()
+
+
+@pytest.mark.parametrize(
+    "bad", ["Momentum", Momentum(), None, int, optax.adam(0.1)], ids=["a name", "a stage", "None", "int", "optax"]
+)
+def test_a_stage_that_is_not_named_by_its_type(bad):
+    rule = adamx.adam(0.1)
+    for edit in (
+        lambda: rule.replace(bad, Momentum()),
+        lambda: rule.get(bad),
+        lambda: rule.insert(Momentum(), before=bad) if bad else rule.get(bad),
+    ):
+        with raises(TypeError, "a stage is named by its type, as adamx.Momentum, got"):
+            edit()
+
+
 def test_an_array_with_one_value_out_of_range():
     with raises(ValueError, "SecondMoment: b2 must be a decay rate in [0, 1)"):
         adamx.adam(0.1, b2=jnp.array([0.9, 1.0]))

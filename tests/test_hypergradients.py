@@ -93,3 +93,29 @@ def test_hypergradients_at_a_decay_rate_of_zero_are_one_sided_differences(make):
         next(d for p, d in jax.tree_util.tree_leaves_with_path(t) if "b1" in str(p)) for t in (gradients, quotients)
     ]
     np.testing.assert_allclose(of_b1[0], of_b1[1], rtol=1e-4, atol=1e-8)
+
+
+@pytest.mark.parametrize("wide", [False, True], ids=["float32", "float64"])
+@pytest.mark.parametrize(
+    "case", ["adam", "radam", "radam_wait", "amsgrad", "adabelief", "yogi", "adopt", "nadam_torch"]
+)
+def test_hypergradients_at_a_decay_rate_of_zero_are_finite_for_long(case, wide):
+    grads = np.random.default_rng(4).normal(size=(40, 2)).astype(np.float32)
+    with jax.enable_x64(wide):
+        for betas in ({"b2": 0.0}, {"b1": 0.0, "b2": 0.0}):
+            rule = build(CASES[case], **betas)
+            assert_finite(value_and_gradients(rule, np.ones(2), grads if not wide else grads.astype(np.float64)))
+
+
+@pytest.mark.parametrize("size", [1e17, 3e18, 1e19])
+@pytest.mark.parametrize("case", ["adam", "adamw", "nadam", "amsgrad", "amsgrad_debiased", "radam", "lamb", "ademamix"])
+def test_forward_derivatives_over_b2_of_large_gradients_are_those_of_small_ones(case, size):
+    grads = np.array([[1.0, -0.5], [0.5, 1.0], [1.0, 0.25]], np.float32)
+
+    def slope(grads):
+        def run(b2):
+            return end_of_run(build(CASES[case], learning_rate=1.0, b2=b2, eps=0.0), jnp.ones(2), grads)
+
+        return jax.jit(jax.jvp, static_argnums=0)(run, (jnp.float32(0.99),), (jnp.float32(1.0),))[1]
+
+    np.testing.assert_allclose(slope(np.float32(size) * grads), slope(grads), rtol=1e-3, atol=1e-5)

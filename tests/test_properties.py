@@ -5,6 +5,7 @@ import pickle
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 from absl.testing import parameterized
@@ -286,3 +287,50 @@ def test_extreme_gradients_never_give_nan_or_infinity(case, dtype):
         _, state, updates = jax.vmap(run, in_axes=(None, 0, 0))(rule, params, grads)
         for lane, name in enumerate(extremes):
             assert_finite({name: jax.tree.map(lambda x, lane=lane: x[lane], (updates, state))})
+
+
+# Complex gradients at the ends of the range
+
+
+@pytest.mark.parametrize(
+    "dtype, sizes",
+    [(jnp.complex64, [0.0, 5e32, 1e33]), (jnp.complex128, [0.0, 1e303, 1e302])],
+    ids=["complex64", "complex128"],
+)
+@each_rule
+def test_huge_complex_gradients_after_a_zero_one_give_finite_updates(name, dtype, sizes):
+    with jax.enable_x64(dtype == jnp.complex128):
+        rule, params = rule_of(name), jnp.ones(5, dtype)
+        for order in (sizes, sizes[::-1]):
+            grads = jnp.array([[size * angle for angle in (1 + 1j, 1, 1j, -1 + 0.01j, 0)] for size in order], dtype)
+            _, state, updates = run(rule, params, grads)
+            if name not in UNNORMALISED:
+                assert_finite(updates)
+
+
+UNNORMALISED = {"sgd", "momentum"}
+"""Their updates are as large as the gradients."""
+
+
+def test_complex_elements_are_clipped_by_modulus():
+    clip = adamx.update_rule(adamx.ClipGradient(2.0), adamx.TakeGradient())
+    for dtype, huge in ((jnp.complex64, 3e38), (jnp.complex128, 1e308)):
+        with jax.enable_x64(dtype == jnp.complex128):
+            g = jnp.array([3 + 4j, 0.3 - 0.4j, 0, huge * (1 + 1j), complex(jnp.inf, jnp.inf), -huge * 1j, 1e-30], dtype)
+            clipped, _ = clip.update(g, clip.init(g))
+            expected = [1.2 + 1.6j, 0.3 - 0.4j, 0, 2**0.5 * (1 + 1j), 2**0.5 * (1 + 1j), -2j, 1e-30]
+            np.testing.assert_allclose(clipped, np.array(expected, dtype), rtol=1e-6)
+
+
+# Strict promotion of dtypes
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32], ids=lambda d: d.__name__)
+@each_rule
+def test_rules_run_where_dtypes_may_not_be_promoted(name, dtype):
+    rule, params = rule_of(name, learning_rate=jnp.float32(0.01)), optax.tree.cast(tree(), dtype)
+    with jax.numpy_dtype_promotion("strict"):
+        state = jax.eval_shape(rule.init, params)
+        scheduled = rule_of(name, learning_rate=optax.linear_schedule(0.1, 0.01, 10))
+        for update in (rule.update, rule.trace, rule.step, scheduled.update):
+            assert jax.eval_shape(update, params, state, params)[1] == state

@@ -1,6 +1,6 @@
 """Weight decay, in four forms."""
 
-from adamx.hyperparameters import NonNegative, Number
+from adamx.hyperparameters import NonNegative, Number, Positive
 from adamx.stages.base import Stage, stage
 from adamx.structure import is_zero
 
@@ -38,7 +38,7 @@ class IndependentDecay(_Decay):
     """
 
     weight_decay: Number
-    peak: Number
+    peak: Positive
 
     reads, writes = {"p", "u", "lr"}, {"u"}
 

@@ -89,7 +89,7 @@ def average_length(mean_log, t):
     excess = jnp.where(rate < 0.11, near_one, 2 / rate - 1 + 2 / mean_log)
     short = 1 - 2 * total * jnp.polyval(jnp.asarray(BERNOULLI, rate.dtype), total**2)
     far = jnp.maximum(total, 1)
-    return excess + t * jnp.where(total < 1, short, 2 / far - 2 / jnp.expm1(far))
+    return excess + t * jnp.where(total < 1, short, 2 / far - 2 * jnp.exp(-far) / -jnp.expm1(-far))
 
 
 GREGORY = (

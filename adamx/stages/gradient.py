@@ -1,5 +1,6 @@
 """Stages that rewrite the gradient before the moments see it, or pass it on."""
 
+import jax
 import jax.numpy as jnp
 
 from adamx.hyperparameters import NonNegative
@@ -59,8 +60,13 @@ class ClipGradient(Stage):
 
     def __call__(self, x, s, k):
         if jnp.iscomplexobj(x.g):
-            size = jnp.abs(x.g)
-            return x.write(g=x.g * ratio(jnp.minimum(size, self.limit), size)), s
+            # Scaled to at most sqrt(2) first, and infinities (of a division before) made numbers: no square or product leaves the range.
+            re, im = (jnp.nan_to_num(part, nan=jnp.nan) for part in (jnp.real(x.g), jnp.imag(x.g)))
+            size = jnp.maximum(jnp.abs(re), jnp.abs(im))
+            re, im = ratio(re, size), ratio(im, size)
+            length = root(re * re + im * im)
+            size = jnp.minimum(size, ratio(self.limit, length))
+            return x.write(g=jax.lax.complex(size * re, size * im)), s
         return x.write(g=jnp.clip(x.g, -self.limit, self.limit)), s
 
 

@@ -12,9 +12,7 @@ def momentum_of(b1, nesterov):
 
 def with_mu_dtype(rule, mu_dtype, *, slots=("mu",)):
     """`rule` with its momenta kept in `mu_dtype`, if that is given."""
-    if mu_dtype is None:
-        return rule
-    return rule.store(**dict.fromkeys(slots, storage_in(mu_dtype)))
+    return rule if mu_dtype is None else rule.store(**dict.fromkeys(slots, storage_in(mu_dtype)))
 
 
 def where(decay, mask):
