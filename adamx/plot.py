@@ -178,10 +178,10 @@ def internals(series, window=200, *, below=None, whole=None, title=None):
             for row, names in enumerate((above, below)):
                 ax = axes[row][column]
                 for i, name in enumerate(names):
-                    style = look(row * len(above) + i) | {"marker": None, "linestyle": DASHES[i % 4]}
-                    ax.plot(steps, np.asarray(series[name])[where], label=name, linewidth=1.5 - 0.1 * i, **style)
+                    style = look((6, 1)[i % 2] if row else i) | {"marker": None, "linestyle": DASHES[i % 4]}
+                    ax.plot(steps, np.asarray(series[name])[where], label=name, linewidth=1.8 - 0.2 * i, **style)
                 ax.axhline(0, color="black", linewidth=0.8)
-                ax.set_ylabel("" if column else " and ".join(below) if row else "gradient units")
+                ax.set_ylabel("" if column else below[0] if row else "gradient units")
                 ax.sharey(axes[row][0])
             axes[0][column].set_title(f"{part} {len(steps)} steps")
             axes[1][column].set_xlabel("step")

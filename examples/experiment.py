@@ -113,7 +113,7 @@ class Results:
     """
 
     def __init__(self, folder=None, tensorboard=False):
-        self.folder, self.tensorboard = folder, tensorboard
+        self.folder, self.tensorboard, self._logged = folder, tensorboard, set()
 
     def keep(self, name, write):
         """Makes the file called `name` by write(path), which must write it whole."""
@@ -134,8 +134,9 @@ class Results:
         """Writes curves for TensorBoard, tag -> values at `steps`. A run (folder) a rule: curves of one tag then lie over each other."""
         if self.tensorboard and self.folder is not None:
             logs = self.folder / "tensorboard" / plain(run)
-            for earlier in logs.glob("events.out.tfevents.*"):
+            for earlier in () if logs in self._logged else logs.glob("events.out.tfevents.*"):
                 earlier.unlink()  # or the curves of two runs of the script would be drawn as one
+            self._logged.add(logs)
             probes.write_tensorboard(logs, {plain(tag): np.asarray(y) for tag, y in series.items()}, steps)
 
     def __str__(self):
@@ -160,7 +161,9 @@ def compare(rows):
 
 def show(table, digits=5):
     """A table as text, with numbers to `digits` significant digits; nothing where there is no number."""
-    return table.to_string(float_format=lambda x: f"{x:,.{digits}g}", na_rep="")
+    return table.to_string(
+        float_format=lambda x: f"{x:,.{digits}g}", formatters={"tolerance": "{:.2g}".format}, na_rep=""
+    )
 
 
 def require(table):
