@@ -79,12 +79,6 @@ def _band(what):
     return {f"band: {what}": Patch(color="#777777", alpha=0.3, linewidth=0)}
 
 
-def level(ax, text, y):
-    """Draws a dotted horizontal line across `ax` at `y`, with `text` at its right end, outside."""
-    ax.axhline(y, color="black", linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
-    ax.text(1.01, y, text, transform=ax.get_yaxis_transform(), va="center", fontsize=8)
-
-
 class Panel(NamedTuple):
     """One panel of `curves`.
 
@@ -107,10 +101,6 @@ class Panel(NamedTuple):
     log_y: bool = False
 
 
-BAND = (5, 95)
-"""Percentiles between which `curves` draws its bands."""
-
-
 def curves(panels, *, x_label="step", log_x=False, columns=None, across=None):
     """Curves over steps, one panel beside the other, with bands where a curve comes with many seeds.
 
@@ -118,7 +108,7 @@ def curves(panels, *, x_label="step", log_x=False, columns=None, across=None):
       panels: `Panel`s, or tuples with their first fields. A name has the same look in every panel.
       x_label: Label of the x axes.
       log_x: Logarithmic x axes.
-      columns: Columns of the legend; two a panel if None.
+      columns: Columns of the legend; three, or two a panel, if None.
       across: Panels in a row; all if None.
     """
     panels = [Panel(*panel) for panel in panels]
@@ -126,7 +116,8 @@ def curves(panels, *, x_label="step", log_x=False, columns=None, across=None):
         dict.fromkeys(itertools.chain(*(panel.series for panel in panels), *(panel.points for panel in panels)))
     )
     across = across or len(panels)
-    with canvas(-(-len(panels) // across), across) as (figure, axes):
+    size = (4.2, 3.1) if across > 1 else (6.4, 3.6)
+    with canvas(-(-len(panels) // across), across, size) as (figure, axes):
         from matplotlib.ticker import EngFormatter
 
         banded = False
@@ -135,7 +126,7 @@ def curves(panels, *, x_label="step", log_x=False, columns=None, across=None):
                 x, y = np.asarray(x), np.asarray(y)
                 style = look(names.index(name)) | {"marker": None}
                 if y.ndim == 2:
-                    low, high = np.nanpercentile(y, BAND, axis=0)
+                    low, high = np.nanpercentile(y, [5, 95], axis=0)
                     ax.fill_between(x, low, high, color=style["color"], alpha=0.2, linewidth=0)
                     y, banded = y.mean(axis=0), True
                 ax.plot(x, y, label=name, linewidth=1.7, **style)
@@ -143,7 +134,8 @@ def curves(panels, *, x_label="step", log_x=False, columns=None, across=None):
                 style = look(names.index(name)) | {"linestyle": "", "markeredgecolor": "black", "markersize": 7}
                 ax.plot(x, y, label=None if name in panel.series else name, clip_on=False, zorder=4, **style)
             for text, y in panel.levels.items():
-                level(ax, text, y)
+                ax.axhline(y, color="black", linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
+                ax.text(1.01, y, text, transform=ax.get_yaxis_transform(), va="center", fontsize=8)
             ax.set(xlabel=x_label, ylabel=panel.label, title=panel.title)
             if panel.log_y:
                 ax.set_yscale("log")
@@ -154,8 +146,7 @@ def curves(panels, *, x_label="step", log_x=False, columns=None, across=None):
                 ax.xaxis.set_major_formatter(EngFormatter(sep=""))
         for ax in axes.flat[len(panels) :]:
             ax.set_axis_off()
-        band = "{} % to {} % of the seeds".format(*BAND) if banded else None
-        legend(figure, axes, columns or 2 * across, band)
+        legend(figure, axes, columns or max(3, 2 * across), "5 % to 95 % of the seeds" if banded else None)
         return figure
 
 
@@ -254,8 +245,8 @@ def sensitivity(learning_rates, scores, *, y_label, log_y=False, chosen=None, ch
                 y = np.ma.masked_where(diverged[name], y)
                 x_lost = x[np.any(diverged[name], axis=1)]
                 lost = lost or x_lost.size > 0
-                height = 1.02 + 0.025 * i
-                ax.plot(x_lost, np.full(x_lost.shape, height), color=look(i)["color"], **cross, **_above(ax))
+                above = {"transform": ax.get_xaxis_transform(), "clip_on": False, "color": look(i)["color"]}
+                ax.plot(x_lost, np.full(x_lost.shape, 1.02 + 0.025 * i), **cross, **above)[0].set_in_layout(False)
             mean = y.mean(axis=1)
             ax.fill_between(x, y.min(axis=1), y.max(axis=1), color=look(i)["color"], alpha=0.1, linewidth=0)
             # Thinner from line to line, so that lines which coincide all show.
@@ -272,14 +263,10 @@ def sensitivity(learning_rates, scores, *, y_label, log_y=False, chosen=None, ch
         if chosen is not None:
             entries[chosen_by] = ax.plot([], [], **ring)[0]
         if lost:
-            entries["above: a seed diverged"] = ax.plot([], [], color="black", **cross)[0]
+            entries["at the top: a seed diverged"] = ax.plot([], [], color="black", **cross)[0]
+            ax.set_title(" ", pad=6 + 9 * len(scores))  # room for the crosses
         figure.legend(entries.values(), entries, loc="outside right upper", handlelength=4)
         return figure
-
-
-def _above(ax):
-    """Options that place points by learning rate, and above the axes."""
-    return {"transform": ax.get_xaxis_transform(), "clip_on": False}
 
 
 def heat_map(values, rows, columns, *, row_label, column_label, value_label, format="{:.3g}"):
