@@ -263,20 +263,13 @@ def figure(result):
     return picture
 
 
-def load_or_refuse(parser):
-    """`load`, but where the data are not to be had the script ends with one line."""
-    try:
-        return load()
-    except (OSError, ValueError) as error:
-        parser.error(error)
-
-
 def main(argv=None):
     """The command."""
-    parser = experiment.Parser("airfoil", __doc__)
+    parser = experiment.Parser(__doc__, out="airfoil", tensorboard=True)
     parser.add_argument("--seeds", type=experiment.number(most=10_000), default=50)
     args = parser.parse_args(argv)
-    load_or_refuse(parser)
+    with parser.refusing():
+        data_file()
     results = experiment.Results(args.out, args.tensorboard)
     result = run(args.seeds, results)
     results.picture("losses", figure(result))

@@ -290,7 +290,7 @@ def speed(lanes, steps=600_000):
 
 def main(arguments=None):
     """Runs the experiment (with --all or --lanes, that part alone), prints its figures and writes tables and pictures."""
-    parser = experiment.Parser("amsgrad_counterexample", __doc__)
+    parser = experiment.Parser(__doc__, out="amsgrad_counterexample", tensorboard=True)
     steps = experiment.number(multiple_of=1000)
     parser.add_argument("--steps", type=steps, help=f"a multiple of 1000; default {STEPS:,}, with --all {SHORT:,}")
     parser.add_argument("--seeds", type=experiment.number(most=10_000), default=32, help="of the stochastic problem")

@@ -1,6 +1,7 @@
 """What the scripts of this folder share: arguments, progress, results, and comparisons with published numbers."""
 
 import argparse
+import contextlib
 import functools
 import pathlib
 import re
@@ -18,18 +19,28 @@ from adamx import files, plot, probes, problems
 
 
 class Parser(argparse.ArgumentParser):
-    """The arguments of a script, --out and --tensorboard among them; a wrong one is one line on stderr and exit code 2, before any work."""
+    """The arguments of a script, explained by its docstring; a wrong one is one line on stderr and exit code 2, before any work."""
 
-    def __init__(self, name, doc):
+    def __init__(self, doc, out=None, tensorboard=False):
         super().__init__(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-        self.add_argument("--out", type=folder, default=f"results/{name}", metavar="DIR", help="default: %(default)s")
-        self.add_argument(
-            "--tensorboard", action="store_true", help="also write TensorBoard files, into OUT/tensorboard"
-        )
+        if out is not None:
+            path, what = f"results/{out}", "folder of the results, default: %(default)s"
+            self.add_argument("--out", type=folder, default=path, metavar="DIR", help=what)
+        if tensorboard:
+            what = "also write TensorBoard files, into OUT/tensorboard"
+            self.add_argument("--tensorboard", action="store_true", help=what)
 
     def error(self, message):
         """Ends the script with one line."""
         self.exit(2, f"{self.prog}: {' '.join(str(message).split())}\n")
+
+    @contextlib.contextmanager
+    def refusing(self):
+        """In this block data are read: where they are missing or damaged the script ends as with a wrong argument."""
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            self.error(error)
 
 
 def number(multiple_of=1, least=1, most=10**9):

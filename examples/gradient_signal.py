@@ -259,7 +259,7 @@ on the swinging one: nearly the learning rate where the sign is steady, less whe
 
 def main(arguments=None):
     """Runs the simulation, prints its figures and writes tables and pictures."""
-    parser = experiment.Parser("gradient_signal", __doc__)
+    parser = experiment.Parser(__doc__, out="gradient_signal", tensorboard=True)
     steps = experiment.number(most=STEPS)
     parser.add_argument("--steps", type=steps, default=STEPS, help=f"at most {STEPS:,}, as long as the signals are")
     options = parser.parse_args(arguments)

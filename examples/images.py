@@ -3,7 +3,6 @@
 python examples/images.py some/folder
 """
 
-import argparse
 import dataclasses
 import gzip
 import hashlib
@@ -13,6 +12,7 @@ import struct
 import urllib.request
 import zlib
 
+import experiment
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -173,11 +173,13 @@ def download(folder):
 
 def main(argv=None):
     """The command: downloads, then reads and checks."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=pathlib.Path)
+    parser = experiment.Parser(__doc__)
+    parser.add_argument("folder", type=experiment.folder)
     folder = parser.parse_args(argv).folder
-    download(folder)
-    print(*(f"{name}: {array.shape}" for name, array in zip(FILES, load_fashion_mnist(folder), strict=True)), sep="\n")
+    with parser.refusing():
+        download(folder)
+        arrays = load_fashion_mnist(folder)
+    print(*(f"{name}: {array.shape}" for name, array in zip(FILES, arrays, strict=True)), sep="\n")
 
 
 if __name__ == "__main__":

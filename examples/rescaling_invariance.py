@@ -307,7 +307,7 @@ def figure_of_steps():
 
 def main(argv=None):
     """The command."""
-    parser = experiment.Parser("rescaling_invariance", __doc__)
+    parser = experiment.Parser(__doc__, out="rescaling_invariance", tensorboard=True)
     parser.add_argument(
         "--steps", type=experiment.number(most=10**6), default=STEPS, help="of the runs whose angles are measured"
     )
