@@ -11,9 +11,10 @@ import interrupt  # first: Ctrl-C is heeded while JAX is imported
 import jax
 import numpy as np
 import pandas as pd
+from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-from adamx import files, plot, probes, problems
+from adamx import files, plot, problems
 
 # Arguments
 
@@ -124,7 +125,7 @@ class Results:
     """
 
     def __init__(self, folder=None, tensorboard=False):
-        self.folder, self.tensorboard, self._logged = folder, tensorboard, set()
+        self.folder, self.tensorboard, self._writers = folder, tensorboard, {}
 
     def keep(self, name, write):
         """Makes the file called `name` by write(path), which must write it whole."""
@@ -143,12 +144,18 @@ class Results:
 
     def curves(self, run, series, steps=None):
         """Writes curves for TensorBoard, tag -> values at `steps`. A run (folder) a rule: curves of one tag then lie over each other."""
-        if self.tensorboard and self.folder is not None:
-            logs = self.folder / "tensorboard" / plain(run)
-            for earlier in () if logs in self._logged else logs.glob("events.out.tfevents.*"):
+        if not self.tensorboard or self.folder is None:
+            return
+        if run not in self._writers:
+            logs = self.folder / "tensorboard" / plain(run.replace("/", "_"))
+            for earlier in logs.glob("events.out.tfevents.*"):
                 earlier.unlink()  # or the curves of two runs of the script would be drawn as one
-            self._logged.add(logs)
-            probes.write_tensorboard(logs, {plain(tag): np.asarray(y) for tag, y in series.items()}, steps)
+            self._writers[run] = SummaryWriter(str(logs))
+        for tag, values in series.items():
+            numbers = range(1, len(values) + 1) if steps is None else steps
+            for step, value in zip(numbers, values, strict=True):
+                self._writers[run].add_scalar(plain(tag), float(value), int(step))
+        self._writers[run].flush()
 
     def __str__(self):
         names = [path.relative_to(self.folder) for path in interrupt.kept if self.folder in path.parents]

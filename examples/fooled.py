@@ -103,7 +103,7 @@ def figure(table, steps):
         ax.plot(table[part][there], rows[there], label=part, **look)
         ax.plot(table[part][~there], rows[~there], **look | {"markerfacecolor": "white", "markeredgewidth": 1.5})
 
-    with plot.canvas(1, 3, size=(3.7, 0.9 + 0.23 * len(table)), sharey=True) as (figure, axes):
+    with plot.canvas(1, 3, size=(3.7, max(2.5, 0.9 + 0.23 * len(table))), sharey=True) as (figure, axes):
         division, online, others = axes[0]
         division.plot(table.division.clip(upper=2), rows, "o", color="black", markersize=5)
         for row in rows[table.division > 2]:

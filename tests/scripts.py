@@ -40,7 +40,7 @@ def run(command, folder, *arguments):
 
 def is_picture(path):
     picture = imread(path)
-    return min(picture.shape[:2]) > 300 and picture.std() > 0.03
+    return min(picture.shape[:2]) > 250 and picture.std() > 0.03
 
 
 def scalars(folder):
