@@ -87,7 +87,7 @@ class Panel(NamedTuple):
       series: Name -> (x, y); y of shape (n,), or (seeds, n): the mean is drawn, with a band.
       title: Above the panel.
       levels: Text -> y of a dotted horizontal line.
-      points: Name -> (x, y) of points beside the curves; those of a name among the series share its look.
+      points: Name -> (x, y) of points beside the curves; a name among the series marks the points of that curve.
       limits: (least, greatest) y shown; all if None.
       log_y: Logarithmic y axis.
     """
@@ -124,15 +124,16 @@ def curves(panels, *, x_label="step", log_x=False, columns=None, across=None):
         for ax, panel in zip(axes.flat, panels, strict=False):
             for name, (x, y) in panel.series.items():
                 x, y = np.asarray(x), np.asarray(y)
-                style = look(names.index(name)) | {"marker": None}
+                style = look(names.index(name)) | ({} if name in panel.points else {"marker": None})
                 if y.ndim == 2:
                     low, high = np.nanpercentile(y, [5, 95], axis=0)
                     ax.fill_between(x, low, high, color=style["color"], alpha=0.2, linewidth=0)
                     y, banded = y.mean(axis=0), True
-                ax.plot(x, y, label=name, linewidth=1.7, **style)
-            for name, (x, y) in panel.points.items():
+                ax.plot(x, y, label=name, linewidth=1.7, markeredgecolor="black", markersize=7, **style)
+            for name in (name for name in panel.points if name not in panel.series):
+                x, y = panel.points[name]
                 style = look(names.index(name)) | {"linestyle": "", "markeredgecolor": "black", "markersize": 7}
-                ax.plot(x, y, label=None if name in panel.series else name, clip_on=False, zorder=4, **style)
+                ax.plot(x, y, label=name, clip_on=False, zorder=4, **style)
             for text, y in panel.levels.items():
                 ax.axhline(y, color="black", linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
                 ax.text(1.01, y, text, transform=ax.get_yaxis_transform(), va="center", fontsize=8)

@@ -295,13 +295,19 @@ def main(arguments=None):
     parser.add_argument("--all", nargs="*", choices=adamx.CATALOGUE, metavar="RULE", help="who is fooled: all or these")
     parser.add_argument("--lanes", type=experiment.number(most=10**6), metavar="N", help="measure the speed of a batch")
     options = parser.parse_args(arguments)
+    if options.lanes is not None and (options.steps or options.all is not None):
+        parser.error("--lanes measures 600,000 steps of Adam: it goes without --steps and --all.")
+    if options.tensorboard and (options.lanes or options.all is not None):
+        parser.error("--tensorboard goes without --lanes and --all, which have no curves.")
     results = experiment.Results(options.out, options.tensorboard)
     if options.lanes is not None:
         return print(f"{speed(options.lanes):.3g} lane-steps a second")
     if options.all is not None:
         import fooled
 
-        return fooled.main(options.all or adamx.CATALOGUE, options.steps or SHORT, options.seeds, results)
+        return fooled.main(
+            list(dict.fromkeys(options.all or adamx.CATALOGUE)), options.steps or SHORT, options.seeds, results
+        )
     result = run(options.steps or STEPS, options.seeds, results=results)
     results.table("numbers", numbers(result))
     results.table("walls", walls(result))

@@ -314,7 +314,7 @@ def main(argv=None):
     parser.add_argument("--rules", nargs="+", default=tuple(adamx.CATALOGUE), choices=adamx.CATALOGUE, metavar="RULE")
     args = parser.parse_args(argv)
     results = experiment.Results(args.out, args.tensorboard)
-    result = run(args.steps, args.rules, results)
+    result = run(args.steps, list(dict.fromkeys(args.rules)), results)
     results.picture("angles", figure_of_angles(result))
     results.picture("steps", figure_of_steps())
     compared = compare(result)

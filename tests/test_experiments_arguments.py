@@ -53,6 +53,8 @@ def assert_matches(text, pattern):
         ("amsgrad_counterexample", ["--steps", "many"], "got 'many'"),
         ("amsgrad_counterexample", ["--seeds", "0"], "got '0'"),
         ("amsgrad_counterexample", ["--all", "adma"], "invalid choice: 'adma'"),
+        ("amsgrad_counterexample", ["--lanes", "4", "--steps", "1000"], "--lanes measures 600,000 steps"),
+        ("amsgrad_counterexample", ["--all", "--tensorboard"], "goes without --lanes and --all"),
         ("airfoil_exercises", ["--steps", "1234"], "multiple of 10,000"),
         ("airfoil_exercises", ["--seeds", "0"], "got '0'"),
         ("build_your_own", ["--steps", "0"], "got '0'"),
