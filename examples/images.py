@@ -17,8 +17,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 from adamx import files
 
@@ -43,6 +41,9 @@ def standardised(train, validation, test, batch):
 
 def digits():
     """scikit-learn's 1797 handwritten digits, 8 x 8, split 60 : 20 : 20; batches of 16, for about as many steps as the course makes."""
+    from sklearn.datasets import load_digits  # takes a second: after the arguments are checked
+    from sklearn.model_selection import train_test_split
+
     found = load_digits()
     x, x_test, y, y_test = train_test_split(
         found.images, found.target, test_size=0.2, stratify=found.target, random_state=0

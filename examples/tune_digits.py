@@ -19,8 +19,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pandas as pd
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 import adamx
 from adamx import plot
@@ -39,6 +37,9 @@ def digits():
 
     The splits are fixed and stratified; pixels are standardised by the training split.
     """
+    from sklearn.datasets import load_digits  # takes a second: after the arguments are checked
+    from sklearn.model_selection import train_test_split
+
     images, labels = load_digits(return_X_y=True)
     x, x_test, y, y_test = train_test_split(images, labels, test_size=0.2, stratify=labels, random_state=0)
     x, x_val, y, y_val = train_test_split(x, y, test_size=0.25, stratify=y, random_state=0)

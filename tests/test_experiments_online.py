@@ -95,16 +95,16 @@ def test_tensorboard_finds_two_runs_with_the_same_tags(small):
 
 def test_who_is_fooled(tmp_path):
     steps = ["--steps", 100_000, "--seeds", 4]
-    printed = run("amsgrad_counterexample.py --all", tmp_path, "adam", "adopt", "sgd", *steps)
+    printed = run("amsgrad_counterexample.py --all", tmp_path, "adam", "adopt", *steps)
     table = pd.read_csv(tmp_path / "fooled.csv", index_col="rule")
-    assert table.fooled.tolist() == ["online, stochastic, theorem 1", "stochastic", "no"]
+    assert table.fooled.tolist() == ["online, stochastic, theorem 1", "stochastic"]
     # Adam's v at the rare gradient over its mean root in between, b2 = 0.99: known in closed form.
     v = [(1e4 * 0.99**k * (1.01**2 * 1e2 - 1)) / (1 - 0.99**101) * 0.01 + 100 for k in range(101)]
     assert table.division["adam"] == pytest.approx(np.mean(np.sqrt(v[0] / np.array(v[1:]))), rel=1e-3)
-    assert table.division["sgd"] == 1 and table.division["adopt"] < 1
+    assert table.division["adopt"] < 1
     assert table["with maximum"]["adam"] < 0
     assert is_picture(tmp_path / "fooled.png")
-    assert "Fooled online: 1 of 3 rules" in printed
+    assert "Fooled online: 1 of 2 rules" in printed
     assert "exceptions: none" in printed and "turn round: adam" in printed and "at random only: adopt" in printed
 
 
