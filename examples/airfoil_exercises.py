@@ -55,7 +55,7 @@ def sensitivity(bar, data, seeds):
     """`Result.sensitivity`."""
     rates = jnp.geomspace(1e-4, 1, 13)
     rules = {"adam": adamx.adam(rates), "yogi": adamx.yogi(rates, initial_accumulator_value=0), "sgd": adamx.sgd(rates)}
-    train = functools.partial(airfoil.train_seeds, seeds=seeds, data=data, course=COURSE)
+    train = functools.partial(airfoil.train_seeds, starts=airfoil.starts(seeds, COURSE), data=data, course=COURSE)
     lanes = {"learning_rate": np.repeat(rates, len(seeds)), "seed": np.tile(seeds, len(rates))}
     over = {name: jax.jit(jax.vmap(train, (adamx.axes_of(rule),))) for name, rule in rules.items()}
     last = {name: np.asarray(bar.done(over[name](rule))[..., -1]) for name, rule in rules.items()}
@@ -117,7 +117,8 @@ def recurrence(bar, data):
         "recurrence": adamx.update_rule(RunningMean(0.9), RunningMeanSquare(0.999), divide, rate),
     }
     with jax.enable_x64(True):
-        losses = {name: np.asarray(bar.done(airfoil.train(rule, 0, data, COURSE))) for name, rule in rules.items()}
+        start = jax.tree.map(lambda x: x[0], airfoil.starts([0], COURSE))
+        losses = {name: np.asarray(bar.done(airfoil.train(rule, start, data, COURSE))) for name, rule in rules.items()}
     return pd.DataFrame({"epoch": airfoil.epochs_of(losses["adam"])} | losses)
 
 
@@ -133,9 +134,10 @@ def decay(bar, data, seeds, epochs):
         "cosine to 0": optax.cosine_decay_schedule(0.01, steps),
     }
     course, floor, tables = COURSE._replace(epochs=epochs), airfoil.least_squares(data)[1], []
+    starts = airfoil.starts(seeds, course)
     for name, rate in schedules.items():
         train = functools.partial(airfoil.train_seeds, adamx.adam(rate, eps=1e-6), course=course)
-        excess = np.asarray(bar.done(jax.jit(train)(seeds, data))).T - floor
+        excess = np.asarray(bar.done(jax.jit(train)(starts, data))).T - floor
         wide = pd.DataFrame(excess, airfoil.epochs_of(excess.T)).rename_axis(index="epoch", columns="seed")
         tables.append(wide.stack().rename("excess").reset_index().assign(schedule=name))
     return pd.concat(tables)
@@ -177,9 +179,9 @@ def yogi(bar, data, seeds):
         "1e-6 (default), and bias correction": adamx.yogi(0.01),
         **{f"the square of the gradient of {rows} rows": from_batch(rows, data) for rows in (10, 100, 1500)},
     }
-    tables = []
+    starts, tables = airfoil.starts(seeds, COURSE), []
     for name, rule in rules.items():
-        losses = bar.done(jax.jit(functools.partial(airfoil.train_seeds, rule, course=COURSE))(seeds, data))
+        losses = bar.done(jax.jit(functools.partial(airfoil.train_seeds, rule, course=COURSE))(starts, data))
         lanes = {"seed": seeds, "early": losses[:, 0], "last": losses[:, -1]}
         tables.append(pd.DataFrame(jax.tree.map(np.asarray, lanes)).assign(start=name))
     return pd.concat(tables)
