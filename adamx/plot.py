@@ -1,11 +1,13 @@
 """Pictures of optimizers (matplotlib, of the `lab` extra; imported when the first one is drawn).
 
 Every function returns a new `matplotlib.figure.Figure`; `save` writes it. Colours are Okabe and Ito's (grey for their yellow, which is
-lost on white), told apart by people with colour-blindness; lines differ in dash and marker too.
+lost on white), told apart by people with colour-blindness; lines differ in dash and marker too. Whatever is drawn is named: bands and
+marks in the legend, levels beside their line.
 """
 
 import contextlib
 import itertools
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,7 +30,7 @@ STYLE = {
 
 
 @contextlib.contextmanager
-def _figure(rows=1, columns=1, size=(4.2, 3.1), **options):
+def canvas(rows=1, columns=1, size=(4.2, 3.1), **options):
     """A figure of `rows` x `columns` axes, each of `size` inches, in our style and without a window."""
     try:
         import matplotlib
@@ -43,10 +45,10 @@ def _figure(rows=1, columns=1, size=(4.2, 3.1), **options):
 
 
 def look(i):
-    """Colour, dash and marker of series number `i`, all different up to 32 series."""
+    """Colour, dash and marker of series number `i`: colour and dash differ between any two of 32 series, dash between neighbours."""
     return {
         "color": COLOURS[i % len(COLOURS)],
-        "linestyle": DASHES[i // len(COLOURS) % len(DASHES)],
+        "linestyle": DASHES[(i + i // len(COLOURS)) % len(DASHES)],
         "marker": MARKERS[i % len(MARKERS)],
     }
 
@@ -58,72 +60,134 @@ def save(figure, path):
     return path
 
 
-def _legend(figure, axes, columns=None):
-    """One legend for the whole figure, below the axes."""
+def legend(figure, axes, columns=None, band=None):
+    """One legend for the whole figure, below the axes; with an entry that says what a `band` is, if there is one."""
     entries = {}
     for ax in np.ravel(axes):
         entries |= {label: handle for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    figure.legend(entries.values(), entries, loc="outside lower center", ncols=columns or min(len(entries), 4))
+    if band:
+        entries |= _band(band)
+    figure.legend(
+        entries.values(), entries, loc="outside lower center", ncols=columns or min(len(entries), 4), handlelength=3
+    )
 
 
-def curves(panels, *, x_label="step", log_x=False, columns=None):
+def _band(what):
+    """The entry of a legend that says what bands are."""
+    from matplotlib.patches import Patch
+
+    return {f"band: {what}": Patch(color="#777777", alpha=0.3, linewidth=0)}
+
+
+class Panel(NamedTuple):
+    """One panel of `curves`.
+
+    Attributes:
+      label: Of the y axis.
+      series: Name -> (x, y); y of shape (n,), or (seeds, n): the mean is drawn, with a band.
+      title: Above the panel.
+      levels: Text -> y of a dotted horizontal line.
+      points: Name -> (x, y) of points beside the curves; a name among the series marks the points of that curve.
+      limits: (least, greatest) y shown; all if None.
+      log_y: Logarithmic y axis.
+    """
+
+    label: str
+    series: dict
+    title: str = ""
+    levels: dict = {}
+    points: dict = {}
+    limits: tuple | None = None
+    log_y: bool = False
+
+
+def curves(panels, *, x_label="step", log_x=False, columns=None, across=None):
     """Curves over steps, one panel beside the other, with bands where a curve comes with many seeds.
 
     Args:
-      panels: (y label, name -> (x, y)) pairs; y of shape (n,), or (seeds, n): the mean is drawn with a band from the 5th to the 95th
-        percentile. A name has the same look in every panel.
+      panels: `Panel`s, or tuples with their first fields. A name has the same look in every panel.
       x_label: Label of the x axes.
       log_x: Logarithmic x axes.
-      columns: Columns of the legend.
+      columns: Columns of the legend; three, or two a panel, if None.
+      across: Panels in a row; all if None.
     """
-    names = list(dict.fromkeys(itertools.chain(*(series for _, series in panels))))
-    with _figure(1, len(panels)) as (figure, axes):
+    panels = [Panel(*panel) for panel in panels]
+    names = list(
+        dict.fromkeys(itertools.chain(*(panel.series for panel in panels), *(panel.points for panel in panels)))
+    )
+    across = across or len(panels)
+    size = (4.2, 3.1) if across > 1 else (6.4, 3.6)
+    with canvas(-(-len(panels) // across), across, size) as (figure, axes):
         from matplotlib.ticker import EngFormatter
 
-        for ax, (label, series) in zip(axes[0], panels, strict=True):
-            for name, (x, y) in series.items():
+        banded = False
+        for ax, panel in zip(axes.flat, panels, strict=False):
+            for name, (x, y) in panel.series.items():
                 x, y = np.asarray(x), np.asarray(y)
-                style = look(names.index(name)) | {"marker": None}
+                style = look(names.index(name)) | ({} if name in panel.points else {"marker": None})
                 if y.ndim == 2:
                     low, high = np.nanpercentile(y, [5, 95], axis=0)
                     ax.fill_between(x, low, high, color=style["color"], alpha=0.2, linewidth=0)
-                    y = y.mean(axis=0)
-                ax.plot(x, y, label=name, linewidth=1.5, **style)
-            ax.set(xlabel=x_label, ylabel=label)
+                    y, banded = y.mean(axis=0), True
+                ax.plot(x, y, label=name, linewidth=1.7, markeredgecolor="black", markersize=7, **style)
+            for name in (name for name in panel.points if name not in panel.series):
+                x, y = panel.points[name]
+                style = look(names.index(name)) | {"linestyle": "", "markeredgecolor": "black", "markersize": 7}
+                ax.plot(x, y, label=name, clip_on=False, zorder=4, **style)
+            for text, y in panel.levels.items():
+                ax.axhline(y, color="black", linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
+                ax.text(1.01, y, text, transform=ax.get_yaxis_transform(), va="center", fontsize=8)
+            ax.set(xlabel=x_label, ylabel=panel.label, title=panel.title)
+            if panel.log_y:
+                ax.set_yscale("log")
+            ax.set_ylim(panel.limits)
             if log_x:
                 ax.set_xscale("log")
             elif ax.get_xlim()[1] >= 10_000:
                 ax.xaxis.set_major_formatter(EngFormatter(sep=""))
-        _legend(figure, axes, columns)
+        for ax in axes.flat[len(panels) :]:
+            ax.set_axis_off()
+        legend(figure, axes, columns or max(3, 2 * across), "5 % to 95 % of the seeds" if banded else None)
         return figure
 
 
-def internals(series, window=200, *, title=None):
-    """What one coordinate goes through: each series in its first and last `window` steps, side by side.
+def internals(series, window=200, *, below=None, whole=None, title=None):
+    """What one coordinate goes through: each series in its first and last `window` steps, side by side, with a line at 0.
 
     Args:
-      series: Name -> array of shape (steps,): gradient, m, debiased m, sqrt(v), debiased sqrt(v), output. The last is drawn below, on an
-        axis of its own, as its scale is another.
+      series: Name -> array of shape (steps,): gradient, m, debiased m, sqrt(v), debiased sqrt(v), output.
       window: Steps shown at each end.
+      below: Names of the series drawn below, on an axis of their own, as their scale is another; the last if None.
+      whole: Name of a series to be drawn over all steps in a panel below these; none if None.
       title: Title of the figure.
     """
-    names = list(series)
-    length = len(np.asarray(series[names[0]]))
+    below, length = below or list(series)[-1:], len(np.asarray(next(iter(series.values()))))
+    above = [name for name in series if name not in (*below, whole)]
     parts = [("first", slice(0, window)), ("last", slice(max(length - window, 0), length))]
-    with _figure(2, 2, size=(4.4, 2.4), sharex="col", sharey="row") as (figure, axes):
+    with canvas(3 if whole else 2, 2, size=(4.6, 2.2)) as (figure, axes):
         for column, (part, where) in enumerate(parts):
             steps = np.arange(1, length + 1)[where]
-            for i, name in enumerate(names):
-                row = int(i == len(names) - 1)
-                style = look(i) | {"marker": None, "linestyle": DASHES[i % 2], "zorder": 3 - i / len(names)}
-                axes[row][column].plot(steps, np.asarray(series[name])[where], label=name, linewidth=1.2, **style)
+            for row, names in enumerate((above, below)):
+                ax = axes[row][column]
+                for i, name in enumerate(names):
+                    style = look((6, 1)[i % 2] if row else i) | {"marker": None, "linestyle": DASHES[i % 4]}
+                    ax.plot(steps, np.asarray(series[name])[where], label=name, linewidth=1.8 - 0.2 * i, **style)
+                ax.axhline(0, color="black", linewidth=0.8)
+                ax.set_ylabel("" if column else below[0] if row else "gradient units")
+                ax.sharey(axes[row][0])
             axes[0][column].set_title(f"{part} {len(steps)} steps")
             axes[1][column].set_xlabel("step")
-        axes[0][0].set_ylabel("gradient units")
-        axes[1][0].set_ylabel(names[-1])
+        if whole:
+            grid = axes[2][0].get_gridspec()
+            for ax in axes[2]:
+                ax.remove()
+            ax = figure.add_subplot(grid[2, :])
+            ax.plot(np.arange(1, length + 1), np.asarray(series[whole]), color="black", linewidth=1.5)
+            ax.axhline(0, color="black", linewidth=0.8)
+            ax.set(xlabel="step", ylabel=whole)
         if title:
             figure.suptitle(title)
-        _legend(figure, axes[:, 0], 6)
+        legend(figure, axes[:2, 0], 4)
         return figure
 
 
@@ -144,7 +208,7 @@ def contour(loss, paths, *, bounds, optima=(), levels=30, resolution=201):
     x, y = np.meshgrid(np.linspace(x0, x1, resolution), np.linspace(y0, y1, resolution))
     values = np.asarray(jax.vmap(loss)(np.stack([x.ravel(), y.ravel()], axis=-1).astype(np.float32))).reshape(x.shape)
     heights = np.log10(values - values.min() + 1e-3 * (values.max() - values.min()))
-    with _figure(size=(5.2, 4.2)) as (figure, axes):
+    with canvas(size=(5.2, 4.2)) as (figure, axes):
         ax = axes[0][0]
         ax.contour(x, y, heights, levels=levels, cmap="Greys", linewidths=0.6, alpha=0.7)
         for i, (name, path) in enumerate(paths.items()):
@@ -154,50 +218,55 @@ def contour(loss, paths, *, bounds, optima=(), levels=30, resolution=201):
             ax.plot(*point, marker="+", color="black", markersize=11, markeredgewidth=2)
         ax.set(xlim=bounds[0], ylim=bounds[1], xlabel="first parameter", ylabel="second parameter")
         ax.grid(False)
-        _legend(figure, ax)
+        legend(figure, ax)
         return figure
 
 
-def sensitivity(learning_rates, scores, *, y_label, log_y=False, chosen=None, diverged=None):
-    """How much the learning rate matters: one curve a rule, with a band over seeds.
+def sensitivity(learning_rates, scores, *, y_label, log_y=False, chosen=None, chosen_by="chosen", diverged=None):
+    """How much the learning rate matters: one curve a rule, with a band over seeds; lanes that diverged are crosses at the top.
 
     Args:
       learning_rates: Name -> array (n,).
       scores: Name -> array (n, seeds), NaN where there is none. The mean over seeds is drawn, with a band from least to greatest.
       y_label: What the score is, with its unit.
       log_y: Logarithmic scores.
-      chosen: Name -> index of the learning rate chosen for the rule, to be marked.
-      diverged: Name -> boolean array (n, seeds): scores to be crossed out.
+      chosen: Name -> index of the learning rate chosen for the rule, to be ringed.
+      chosen_by: What the legend says of these.
+      diverged: Name -> boolean array (n, seeds): lanes without a meaningful score, which is left out.
     """
-    cross = {"marker": "x", "linestyle": "", "markersize": 7, "markeredgewidth": 1.6}
-    with _figure(size=(9, 5.4)) as (figure, axes):
+    cross = {"marker": "x", "linestyle": "", "markersize": 6, "markeredgewidth": 1.6}
+    ring = {"marker": "o", "linestyle": "", "markersize": 13, "markerfacecolor": "none", "markeredgecolor": "black"}
+    with canvas(size=(9, 5.4)) as (figure, axes):
         from matplotlib import ticker
 
-        ax = axes[0][0]
+        ax, lost = axes[0][0], False
         for i, name in enumerate(scores):
             x, y = np.asarray(learning_rates[name]), np.ma.masked_invalid(np.asarray(scores[name], float))
-            style = look(i) | {"linestyle": DASHES[(i + i // len(DASHES)) % len(DASHES)]}
-            mean = y.mean(axis=1)
-            ax.fill_between(x, y.min(axis=1), y.max(axis=1), color=style["color"], alpha=0.1, linewidth=0)
-            # Thinner from line to line, so that lines which coincide all show.
-            ax.plot(x, mean, label=name, linewidth=3 - 1.6 * i / len(scores), markersize=6.5, **style)
-            if chosen is not None:
-                best = style | {"linestyle": "", "markersize": 12, "markeredgecolor": "black", "zorder": 3}
-                ax.plot(x[chosen[name]], mean[chosen[name]], **best)
             if diverged is not None:
-                rows, seeds = np.nonzero(diverged[name])
-                ax.plot(x[rows], y[rows, seeds], color=style["color"], **cross)
-        if chosen is not None:
-            ax.plot([], [], "o", color="white", markeredgecolor="black", markersize=11, label="chosen")
-        if diverged is not None and any(np.any(lost) for lost in diverged.values()):
-            ax.plot([], [], color="black", **cross, label="diverged")
+                y = np.ma.masked_where(diverged[name], y)
+                x_lost = x[np.any(diverged[name], axis=1)]
+                lost = lost or x_lost.size > 0
+                above = {"transform": ax.get_xaxis_transform(), "clip_on": False, "color": look(i)["color"]}
+                ax.plot(x_lost, np.full(x_lost.shape, 1.02 + 0.025 * i), **cross, **above)[0].set_in_layout(False)
+            mean = y.mean(axis=1)
+            ax.fill_between(x, y.min(axis=1), y.max(axis=1), color=look(i)["color"], alpha=0.1, linewidth=0)
+            # Thinner from line to line, so that lines which coincide all show.
+            ax.plot(x, mean, label=name, linewidth=3 - 1.6 * i / len(scores), markersize=6.5, **look(i))
+            if chosen is not None:
+                ax.plot(x[chosen[name]], mean[chosen[name]], zorder=3, markeredgewidth=1.4, **ring)
         ax.set(xscale="log", xlabel="learning rate", ylabel=y_label)
         if log_y:
             ax.set_yscale("log")
             ax.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 3, 5)))
             ax.yaxis.set_major_formatter("{x:g}")
             ax.yaxis.set_minor_locator(ticker.NullLocator())
-        figure.legend(loc="outside right upper", handlelength=4)
+        entries = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True)) | _band("least to greatest seed")
+        if chosen is not None:
+            entries[chosen_by] = ax.plot([], [], **ring)[0]
+        if lost:
+            entries["at the top: a seed diverged"] = ax.plot([], [], color="black", **cross)[0]
+            ax.set_title(" ", pad=6 + 9 * len(scores))  # room for the crosses
+        figure.legend(entries.values(), entries, loc="outside right upper", handlelength=4)
         return figure
 
 
@@ -215,7 +284,7 @@ def heat_map(values, rows, columns, *, row_label, column_label, value_label, for
     """
     values = np.asarray(values, float)
     size = (1.8 + 0.62 * len(columns), 1.2 + 0.27 * len(rows))
-    with _figure(size=size) as (figure, axes):
+    with canvas(size=size) as (figure, axes):
         ax = axes[0][0]
         image = ax.imshow(values, aspect="auto", cmap="cividis")
         for (i, j), value in np.ndenumerate(values):

@@ -179,6 +179,17 @@ def sparse(problem, density=0.1):
     )
 
 
+def minibatch(problem, size):
+    """`problem` with its loss averaged over `size` independent draws a step."""
+    if size < 1:
+        raise ValueError(f"a minibatch needs a size of at least 1, got {size}.")
+
+    def loss(params, key, step):
+        return jnp.mean(jax.vmap(problem.loss, (None, 0, None))(params, jax.random.split(key, size), step))
+
+    return dataclasses.replace(problem, name=f"{problem.name}_minibatch_{size}", loss=loss)
+
+
 # Running a rule
 
 
@@ -201,6 +212,18 @@ class Run(NamedTuple):
     losses: jax.Array
     regret: jax.Array
 
+    def last(self):
+        """The run with its last record alone, all that `minimise` needs to go on: of one shape, so that parts of a run share a program."""
+        records = jax.tree.map(lambda x: x[-1:], self[2:])
+        return Run(self.params, self.state, *records)
+
+
+def begin(tx, problem, start=None):
+    """The `Run` of `tx` on `problem` before its first step, to be given to `minimise`; from the problem's own start if None is given."""
+    params = jnp.asarray(problem.start if start is None else start, jnp.result_type(float))
+    zero = jnp.zeros(1, params.dtype)
+    return Run(params, tx.init(params), jnp.arange(1), params[None], zero, zero)
+
 
 def minimise(tx, problem, steps, *, key=None, start=None, every=1, after=None):
     """Runs an optimizer on a problem, all in one `lax.scan`.
@@ -212,20 +235,17 @@ def minimise(tx, problem, steps, *, key=None, start=None, every=1, after=None):
       key: PRNG key of the problem's randomness; `jax.random.key(0)` if None.
       start: First parameters; the problem's own if None.
       every: Record each `every`-th step.
-      after: A `Run` of the same optimizer, problem and key to go on from, instead of a start: long runs in parts, with progress shown.
+      after: A `Run` of the same optimizer, problem and key to go on from (`begin` or an earlier part's `last`), instead of a start: long
+        runs in parts, with progress shown.
 
     Returns:
       A `Run`.
     """
     if steps % every or steps < 1:
         raise ValueError(f"steps must be a positive multiple of every={every}, got {steps}.")
-    if after is None:
-        params = jnp.asarray(problem.start if start is None else start, jnp.result_type(float))
-        zero = jnp.zeros([], params.dtype)
-        begin, first = (params, tx.init(params), zero, zero), 0
-    else:
-        params = after.params
-        begin, first = (params, after.state, after.regret[-1], after.losses[-1]), after.steps[-1]
+    after = begin(tx, problem, start) if after is None else after
+    params, first = after.params, after.steps[-1]
+    carried = (params, after.state, after.regret[-1], after.losses[-1])
     best = jnp.asarray(problem.optima[0], params.dtype)
     key = jax.random.key(0) if key is None else key
     grad = jax.value_and_grad(problem.loss)
@@ -247,5 +267,5 @@ def minimise(tx, problem, steps, *, key=None, start=None, every=1, after=None):
         return (params, state, mean, value), (params, value, mean)
 
     numbers = first + jnp.arange(1, steps // every + 1) * every
-    (params, state, _, _), (path, losses, regret) = jax.lax.scan(record, begin, numbers)
+    (params, state, _, _), (path, losses, regret) = jax.lax.scan(record, carried, numbers)
     return Run(params, state, numbers, path, losses, regret)

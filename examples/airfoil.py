@@ -7,33 +7,28 @@ A linear regression of an airfoil's noise on five of its properties. "From scrat
 "concise" has the library's rule in its place. All seeds of a rule train in one compiled program. The section's exercises are in
 airfoil_exercises.py. Writes, into results/airfoil: runs.csv, last losses and speed; losses.npz, all losses; losses.png.
 
-The data are looked for in the folder $ADAMX_DATA, then in ~/.cache/adamx, and else downloaded.
+The data are beside this script, in data/ (its README.md says whose they are), or in the folder $ADAMX_DATA if that is set.
 """
 
-import argparse
 import functools
 import hashlib
 import math
 import os
 import pathlib
-import timeit
-import urllib.request
+import time
 from typing import NamedTuple
 
+import experiment
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pandas as pd
-from comparing import close
-from tqdm import tqdm
 
 import adamx
-from adamx import files, plot, probes
+from adamx import files, plot
 
-OUT, CACHE = pathlib.Path("results/airfoil"), pathlib.Path("~/.cache/adamx").expanduser()
 FILE, SHA1 = "airfoil_self_noise.dat", "76e5be1548fd8222e5074cf0faae75edff8cf93f"
-URL = f"http://d2l-data.s3-accelerate.amazonaws.com/{FILE}"
 ROWS, BATCH, EVERY = 1500, 10, 200
 
 
@@ -41,33 +36,18 @@ ROWS, BATCH, EVERY = 1500, 10, 200
 
 
 def data_file():
-    """Path of the data file, downloaded if need be.
+    """Path of the data file.
 
     Raises:
-      FileNotFoundError: it is nowhere, and there is no network; says what to do.
-      ValueError: what was found is another file.
+      FileNotFoundError: it is not in $ADAMX_DATA.
+      ValueError: what is there is another file.
     """
-    for folder in filter(None, (os.environ.get("ADAMX_DATA"), CACHE)):
-        if (path := pathlib.Path(folder, FILE)).exists():
-            _verify(path.read_bytes(), path)
-            return path
-    try:
-        with urllib.request.urlopen(URL, timeout=30) as answer:
-            content = answer.read()
-    except OSError as error:
-        raise FileNotFoundError(
-            f"{FILE} is neither in $ADAMX_DATA nor in {CACHE}, and {URL} could not be reached ({error}). "
-            "Fetch it where there is a network, put it into a folder, and set ADAMX_DATA to that folder."
-        ) from None
-    _verify(content, URL)
-    with files.whole(CACHE / FILE) as temporary:
-        temporary.write_bytes(content)
-    return CACHE / FILE
-
-
-def _verify(content, where):
-    if (got := hashlib.sha1(content, usedforsecurity=False).hexdigest()) != SHA1:
-        raise ValueError(f"{where} is not the file expected: sha1 {got} instead of {SHA1}. Fetch it from {URL}.")
+    path = pathlib.Path(os.environ.get("ADAMX_DATA") or pathlib.Path(__file__).parent / "data", FILE)
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist; unset ADAMX_DATA to use the copy beside the examples.")
+    if (got := hashlib.sha1(path.read_bytes(), usedforsecurity=False).hexdigest()) != SHA1:
+        raise ValueError(f"{path} is not the file expected: sha1 {got} instead of {SHA1}.")
+    return path
 
 
 def load():
@@ -134,13 +114,26 @@ def loss(params, x, y, factor=0.5):
     return factor * jnp.mean((x @ params["w"] + params["b"] - y) ** 2)
 
 
-def train(tx, seed, data, course):
-    """Trains one lane on shuffled batches: losses on all rows after every 200 examples, shape (7.5 epochs,)."""
+def starts(seeds, course):
+    """What each seed draws: first parameters, and the rows of all batches (seeds, evaluations, batches, 10). One program for all rules."""
+    return _starts(jnp.asarray(seeds), course.epochs, course.bias)
+
+
+@functools.partial(jax.jit, static_argnames="epochs")
+def _starts(seeds, epochs, bias):
+    def start(seed):
+        for_w, for_b, for_order = jax.random.split(jax.random.key(seed), 3)
+        w, b = 0.01 * jax.random.normal(for_w, (5,)), bias * jax.random.uniform(for_b, minval=-1)
+        order = jax.vmap(jax.random.permutation, (0, None))(jax.random.split(for_order, epochs), ROWS)
+        return {"w": w, "b": b}, order.reshape(-1, EVERY // BATCH, BATCH)
+
+    return jax.vmap(start)(seeds)
+
+
+def train(tx, start, data, course):
+    """Trains one lane from one of `starts`: losses on all rows after every 200 examples, shape (7.5 epochs,)."""
     x, y = jax.tree.map(jnp.asarray, data)
-    for_w, for_b, for_order = jax.random.split(jax.random.key(seed), 3)
-    w, b = 0.01 * jax.random.normal(for_w, x.shape[1:]), course.bias * jax.random.uniform(for_b, minval=-1)
-    order = jax.vmap(jax.random.permutation, (0, None))(jax.random.split(for_order, course.epochs), len(x))
-    params = {"w": w, "b": b}
+    params, batches = start
 
     def step(carry, rows):
         params, state = carry
@@ -151,12 +144,12 @@ def train(tx, seed, data, course):
         carry, _ = jax.lax.scan(step, carry, batches)
         return carry, loss(carry[0], x, y)
 
-    return jax.lax.scan(evaluate, (params, tx.init(params)), order.reshape(-1, EVERY // BATCH, BATCH))[1]
+    return jax.lax.scan(evaluate, (params, tx.init(params)), batches)[1]
 
 
-def train_seeds(tx, seeds, data, course):
+def train_seeds(tx, starts, data, course):
     """`train` for every seed: losses (seeds, evaluations)."""
-    return jax.vmap(lambda seed: train(tx, seed, data, course))(seeds)
+    return jax.vmap(lambda start: train(tx, start, data, course))(starts)
 
 
 def epochs_of(losses):
@@ -180,7 +173,7 @@ class Run(NamedTuple):
     Attributes:
       losses: Array (seeds, evaluations).
       compile_seconds: Time to trace and compile the program: of the first call, less that of another.
-      epochs_per_second: Of all seeds together, best of three calls.
+      epochs_per_second: Of all seeds together, best of three calls, the shuffles drawn before.
     """
 
     losses: np.ndarray
@@ -188,39 +181,51 @@ class Run(NamedTuple):
     epochs_per_second: float
 
 
-def train_rule(tx, course, seeds, data):
-    """Compiles and runs one rule for all seeds: a `Run`."""
-    program = jax.jit(functools.partial(train_seeds, tx, course=course))
-    call = lambda: jax.block_until_ready(program(seeds, data))  # noqa: E731
-    first, *others = timeit.repeat(call, number=1, repeat=4)
-    return Run(np.asarray(call()), first - min(others), len(seeds) * course.epochs / min(others))
+def train_rule(bar, tx, course, starts, data, calls=4):
+    """Compiles one rule's program for all seeds, and calls it `calls` times: a `Run`."""
+    program, seconds = jax.jit(functools.partial(train_seeds, tx, course=course)), []
+    for _ in range(calls):
+        begun = time.perf_counter()
+        losses = bar.done(program(starts, data))
+        seconds.append(time.perf_counter() - begun)
+    first, *others = seconds
+    return Run(np.asarray(losses), first - min(others), len(losses) * course.epochs / min(others))
 
 
-def run(seeds=50, out=None):
+def run(seeds=50, results=experiment.Results()):  # noqa: B008
     """Trains all seeds of both rules in both courses, with a progress bar.
 
     Args:
       seeds: How many.
-      out: Folder for runs.csv and losses.npz, rewritten after each rule; None for none.
+      results: Takes runs.csv and losses.npz, rewritten after each rule, and mean losses for TensorBoard.
 
     Returns:
       (course, rule) -> `Run`.
     """
     data, runs = load(), {}
-    for name, rule in tqdm([(name, rule) for name, course in COURSES.items() for rule in course.rules]):
-        runs[name, rule] = train_rule(COURSES[name].rules[rule], COURSES[name], jnp.arange(seeds), data)
-        if out is not None:
-            files.write_csv(summary(runs), out / "runs.csv")
-            arrays = {", ".join(key): one.losses for key, one in runs.items()}
-            with files.whole(out / "losses.npz") as temporary:
-                np.savez(temporary, **arrays)
+
+    def save(path):
+        with files.whole(path) as temporary:
+            np.savez(temporary, **{", ".join(key): one.losses for key, one in runs.items()})
+
+    with experiment.Bar(total=4 * sum(len(course.rules) for course in COURSES.values()), unit="run") as bar:
+        for name, course in COURSES.items():
+            drawn = starts(jnp.arange(seeds), course)
+            for rule, tx in course.rules.items():
+                bar.set_description(f"{rule}, {name}")
+                runs[name, rule] = train_rule(bar, tx, course, drawn, data)
+                results.table("runs", summary(runs))
+                results.keep("losses.npz", save)
+    for (name, rule), one in runs.items():
+        results.curves(rule, {f"loss/{name}": one.losses.mean(axis=0)}, np.round(epochs_of(one.losses) * ROWS))
     return runs
 
 
 def summary(runs):
-    """Last losses and speed, one row a run."""
+    """Last losses, beside the published ones, and speed, one row a run."""
     losses = pd.DataFrame({key: np.float64(one.losses[:, -1]) for key, one in runs.items()})
     table = losses.agg(["mean", "std", "min", "max"]).T.rename_axis(["course", "rule"])
+    table["published"] = ["  ".join(f"{x:.3f}" for x in PUBLISHED.get(key, ())) for key in runs]
     table[["compile_seconds", "epochs_per_second"]] = [one[1:] for one in runs.values()]
     return table.assign(times_published=table.epochs_per_second / PUBLISHED_SPEED)
 
@@ -232,57 +237,62 @@ REFERENCE = {
     ("concise", "adam"): (0.24415, 0.0022, 0.2516),
 }
 """Last loss over 50 seeds in float64, computed without adamx: mean, standard deviation, greatest."""
+PUBLISHED = {
+    ("from scratch", "adam"): (0.243, 0.243, 0.242),
+    ("from scratch", "yogi"): (0.243, 0.248, 0.244),
+    ("concise", "adam"): (0.243, 0.244, 0.246),
+}
+"""Last losses printed in the book, of one seed each, in its three frameworks."""
 PUBLISHED_SPEED = 1 / 0.15  # epochs a second of one seed in the fastest of the book's versions, PyTorch
 
 
-def check(result):
-    """Checks every number that the experiment has a reference for, except the speed, and says which.
-
-    Raises:
-      AssertionError: naming what was expected, what was got, and the tolerance.
-    """
+def compare(result):
+    """Every number that the experiment has a reference for, except the speed: a table of `experiment.compare`."""
     solution, *losses = least_squares(load())
-    close("coefficients of the least squares", solution, SOLUTION, 5e-5)
-    close("their loss, and that of zeros", losses, (FLOOR, AT_ZERO), 5e-6)
-    said = []
+    names = (*(f"coefficient {i + 1} of the least squares" for i in range(5)), "its bias")
+    rows = [(*row, 5e-5) for row in zip(names, solution, SOLUTION, strict=True)]
+    rows += [("its loss", losses[0], FLOOR, 5e-6), ("loss of zeros", losses[1], AT_ZERO, 5e-6)]
     for (course, rule), (mean, sd, greatest) in REFERENCE.items():
-        name, losses = f"{rule}, {course}", result[course, rule].losses[:, -1]
-        tolerance = 2 * sd / math.sqrt(len(losses))
-        close(f"{name}: mean of the last loss of {len(losses)} seeds", losses.mean(), mean, tolerance)
-        close(f"{name}: least and greatest", np.clip(losses, FLOOR, greatest), losses, 2 * sd)
-        said.append(f"{name}: {losses.mean():.5f}, expected {mean} ± {tolerance:.5f}")
-    close("least loss of all", min(FLOOR, *(one.losses.min() for one in result.values())), FLOOR, 1e-6)
-    heading = "checked: the least squares (coefficients to 5e-5, losses to 5e-6); ranges of the last loss; its means:"
-    print(heading, *said, sep="\n  ")
+        name, losses = f"{rule}, {course}: last loss,", result[course, rule].losses[:, -1]
+        rows.append((f"{name} mean of {len(losses)} seeds", losses.mean(), mean, 2 * sd / math.sqrt(len(losses))))
+        rows.append((f"{name} greatest, up to {greatest}", losses.max(), min(losses.max(), greatest), 2 * sd))
+    least = min(one.losses.min() for one in result.values())
+    return experiment.compare(
+        [*rows, ("least loss of all, if below that of least squares", min(FLOOR, least), FLOOR, 1e-6)]
+    )
 
 
-def figure(result, path):
-    """Draws the losses, less that of the least squares (mean over seeds, band of 90 %), into `path`; returns the path."""
-    panels = {course: {} for course, _ in result}
+def figure(result):
+    """The losses (mean over seeds, band of 90 %) beside the published last ones."""
+    panels = {}
     for (course, rule), one in result.items():
-        panels[course][rule] = epochs_of(one.losses), one.losses - FLOOR
-    picture = plot.curves([("loss less that of least squares", lines) for lines in panels.values()], x_label="epoch")
-    for ax, course in zip(picture.axes, panels, strict=True):
-        ax.set(title=course, yscale="log")
+        panel = panels.setdefault(course, plot.Panel("loss", {}, course, {"least\nsquares": FLOOR}, {}, (0.24, 0.26)))
+        panel.series[rule] = epochs_of(one.losses), one.losses
+        if (course, rule) in PUBLISHED:
+            beside = (1 + 0.03 * len(panel.points)) * epochs_of(one.losses)[-1]
+            panel.points[f"{rule}, published"] = np.full(3, beside), PUBLISHED[course, rule]
+    picture = plot.curves(panels.values(), x_label="epoch", columns=3)
+    for ax in picture.axes:
         ax.xaxis.set_major_formatter("{x:g}")
-    return plot.save(picture, path)
+    return picture
 
 
 def main(argv=None):
     """The command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=50)
-    parser.add_argument("--out", type=pathlib.Path, default=OUT, metavar="DIR")
-    parser.add_argument("--tensorboard", action="store_true", help="also write the mean losses as TensorBoard files")
+    parser = experiment.Parser(__doc__, out="airfoil", tensorboard=True)
+    parser.add_argument("--seeds", type=experiment.number(most=10_000), default=50)
     args = parser.parse_args(argv)
-    result = run(args.seeds, out=args.out)
-    print(summary(result).round(5).to_string())
-    check(result)
-    print(f"wrote {figure(result, args.out / 'losses.png')}")
-    if args.tensorboard:
-        for key, one in result.items():
-            folder, examples = args.out / "tensorboard" / ", ".join(key), np.round(epochs_of(one.losses) * ROWS)
-            probes.write_tensorboard(folder, {"loss": one.losses.mean(axis=0)}, examples)
+    with parser.refusing():
+        data_file()
+    results = experiment.Results(args.out, args.tensorboard)
+    result = run(args.seeds, results)
+    results.picture("losses", figure(result))
+    compared = compare(result)
+    results.table("compared", compared)
+    print(
+        f"Last losses of {args.seeds} seeds, beside those printed in the book:\n{summary(result).round(5).to_string()}"
+    )
+    print(f"\nBeside the reference:\n{experiment.show(compared)}\n\n{experiment.require(compared)}\n{results}")
 
 
 if __name__ == "__main__":

@@ -1,32 +1,30 @@
 """One component of the gradient on its way through Adam, and a rule of one's own made of the library's pieces.
 
     python examples/gradient_signal.py
-    python examples/gradient_signal.py --tensorboard runs
+    python examples/gradient_signal.py --tensorboard
 
 After a simulation in a course's forum: three made-up signals take the place of the gradient, one that swings, one that swings softly
 about 10, and a line at 5, all with noise; what Adam makes of each is followed for 10,000 steps, with lr 1 and the sign kept, so that the
-output is m / (sqrt(v) + eps). The simulation's author also tried a rule of his own, which here takes one new stage, and had two questions,
-which the script answers with what it measures.
+output is m / (sqrt(v) + eps), and the weight W the sum of its negative. The simulation's author also tried a rule of his own, which here
+takes one new stage, and had questions, which the script answers with what it measures.
 
 Writes, into results/gradient_signal: adam.csv and modified.csv, all series; and a picture for each rule and signal.
 """
 
-import argparse
 import functools
-import pathlib
 from typing import NamedTuple
 
+import experiment
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
 import adamx
-from adamx import files, plot, probes
+from adamx import plot
 from adamx.hyperparameters import NonNegative
 from adamx.numerics import ratio, root_plus
 
-OUT = pathlib.Path("results/gradient_signal")
 STEPS, WINDOW = 10_000, 200
 B1, B2, EPS = 0.9, 0.999, 1e-7
 SIGNALS = ("swinging", "soft", "line")
@@ -72,6 +70,7 @@ RULES = {
 }
 DRAWN = ("adam", "modified")
 SERIES = ("gradient", "m", "debiased m", "√v", "debiased √v", "output")
+LATE = "output, one step late"
 
 
 # Running
@@ -107,25 +106,35 @@ def one_step_late(series):
     return series["m"] / weight(B1) / (series["√v"] / np.sqrt(weight(B2)) + EPS)
 
 
-def run(steps=STEPS, out=None):
+def run(steps=STEPS, results=experiment.Results()):  # noqa: B008
     """Sends the first `steps` of each signal through every rule.
 
     Args:
       steps: At most 10,000.
-      out: Folder for a table (CSV) of the series of each rule that is drawn; None for none.
+      results: Takes a table of the series of each rule that is drawn, and the same for TensorBoard.
 
     Returns:
       A `Result`.
     """
-    gradients = jnp.asarray(signals()[:steps], jnp.float32)
-    series = {}
-    for name, rule in RULES.items():
-        series[name] = {
-            key: np.asarray(values, float) for key, values in zip(SERIES, follow(rule, gradients), strict=True)
-        }
-        if out is not None and name in DRAWN:
-            files.write_csv(columns(series[name]), out / f"{name}.csv")
-    return Result(series, one_step_late(series["adam"]))
+    gradients, series = jnp.asarray(signals()[:steps], jnp.float32), {}
+    with experiment.Bar(total=len(RULES), unit="rule") as bar:
+        for name, rule in RULES.items():
+            followed = bar.done(follow(rule, gradients))
+            series[name] = {key: np.asarray(values, float) for key, values in zip(SERIES, followed, strict=True)}
+            series[name]["W"] = -np.cumsum(series[name]["output"], axis=0)
+    result = Result(series, one_step_late(series["adam"]))
+    for name in DRAWN:
+        results.table(name, columns(drawn(result, name)))
+        shown = columns(result.series[name])
+        shown = shown[(shown.index <= WINDOW) | (shown.index % 10 == 0)]
+        results.curves(name, shown, shown.index)
+    return result
+
+
+def drawn(result, name):
+    """The series of one rule as they are drawn: with the output as published, one step late, in the case of Adam."""
+    series = result.series[name]
+    return series | {LATE: result.late} if name == "adam" else series
 
 
 def columns(series):
@@ -151,7 +160,10 @@ REFERENCE = {  # float64; a row a signal: the output at TIMES; over the last 200
     ),
 }
 FIRST = ((10.345584, 10.172792, 5.172792), (12.904359, 11.654380, 5.410809), (13.049206, 12.574207, 5.165219))
-LATE = (3.162277, 1.343438, 1.167638)
+LATE_STARTS = (3.162277, 1.343438, 1.167638)
+
+
+HEADS = (*(f"t={t}" for t in TIMES), "last 200: mean", "deviation", "mean debiased √v")
 
 
 def summary(series):
@@ -162,98 +174,101 @@ def summary(series):
     return np.stack([*at, *last], axis=1)
 
 
-def check(result):
-    """Compares `result` with the reference, as far as the run goes: float32 with float64, to 1e-4 of each number.
-
-    Returns:
-      How many numbers were compared.
-
-    Raises:
-      AssertionError: one is off; says which, what was expected, and the tolerance.
-    """
-    steps, adam = len(result.late), result.series["adam"]
-    beyond = np.array([t > steps for t in TIMES] + 3 * [steps < STEPS])
-    pairs = {f"{name}, a row a signal": (summary(result.series[name]), REFERENCE[name]) for name in REFERENCE}
-    pairs = {what: (got[:, ~beyond], np.array(expected)[:, ~beyond]) for what, (got, expected) in pairs.items()}
-    pairs["first gradients"] = adam["gradient"][:3], FIRST
-    pairs["one step late, swinging"] = result.late[:3, 0], LATE
-    for what, (got, expected) in pairs.items():
-        np.testing.assert_allclose(got, expected, rtol=1e-4, err_msg=what)
+def compare(result):
+    """Every number with a reference, as far as the run goes: a table of `experiment.compare`; float32 with float64, to 1e-4 of each."""
+    steps, rows = len(result.late), []
+    for name, expected in REFERENCE.items():
+        for signal, numbers, references in zip(SIGNALS, summary(result.series[name]), expected, strict=True):
+            rows += [
+                (f"{name}, {signal}: {head}", number, reference)
+                for head, number, reference in zip(HEADS, numbers, references, strict=True)
+                if steps == STEPS or (head in HEADS[: len(TIMES)] and np.isfinite(number))
+            ]
+    for t in range(min(steps, 3)):
+        gradients = result.series["adam"]["gradient"][t]
+        rows += [(f"gradient, {s}: t={t + 1}", g, r) for s, g, r in zip(SIGNALS, gradients, FIRST[t], strict=True)]
+        rows.append((f"adam one step late, swinging: t={t + 1}", result.late[t, 0], LATE_STARTS[t]))
     if steps == STEPS:  # by then the lag has gone
-        np.testing.assert_allclose(result.late[-1], adam["output"][-1], rtol=1e-6, err_msg="one step late, at the end")
-    return sum(np.size(got) for got, _ in pairs.values())
+        rows.append(("adam one step late, swinging: t=10000", result.late[-1, 0], REFERENCE["adam"][0][6]))
+    return experiment.compare([(*row, 1e-4 * abs(row[-1])) for row in rows])
 
 
 # Showing
 
 
-def figure(result, folder):
-    """Draws the series of the rules in `DRAWN`, first and last 200 steps: one picture for each rule and signal, RULE_SIGNAL.png."""
+def figures(result, results):
+    """Draws the series of the rules in `DRAWN`, first and last 200 steps, W in all: a picture for each rule and signal, RULE_SIGNAL.png."""
     for name in DRAWN:
         for i, signal in enumerate(SIGNALS):
-            series = {key: values[:, i] for key, values in result.series[name].items()}
+            series = {key: values[:, i] for key, values in drawn(result, name).items()}
+            below = [key for key in ("output", LATE) if key in series]
             title = f"{signal}, {'Adam' if name == 'adam' else 'the modified rule'}"
-            plot.save(plot.internals(series, WINDOW, title=title), folder / f"{name}_{signal}.png")
+            results.picture(f"{name}_{signal}", plot.internals(series, WINDOW, below=below, whole="W", title=title))
 
 
-def table(result):
-    """The numbers of `REFERENCE` as text."""
-    heads = [f"t={t}" for t in TIMES] + ["last 200: mean", "deviation", "mean √v"]
-    frames = {name: pd.DataFrame(summary(result.series[name]), list(SIGNALS), heads) for name in REFERENCE}
-    return pd.concat(frames, names=["rule", "signal"]).to_string(float_format="{:.6f}".format)
+def beside(compared):
+    """The table of `compare` as text, measured and expected numbers of a series in two lines."""
+    series, heads = zip(*compared.index.str.split(": ", n=1), strict=True)
+    table = compared[["measured", "expected"]].set_axis([pd.Index(series), pd.Index(heads)])
+    wide = table.stack().unstack(1, sort=False).reindex(columns=[head for head in HEADS if head in heads])
+    return wide.to_string(float_format="{:.6f}".format, na_rep="")
 
 
 def answers(result):
     """What the simulation puzzles its readers with, answered with the measured numbers."""
     adam, centred, late = result.series["adam"], result.series["centred"], result.late
     gradients = adam["gradient"][-1000:]  # as far as v remembers
+    rms, mean, sd = np.sqrt(np.mean(gradients**2, axis=0)), gradients.mean(axis=0), gradients.std(axis=0)
     rows = {
-        "root mean square of the gradient": np.sqrt(np.mean(gradients**2, axis=0)),
+        "root mean square of the gradient": rms,
         "√v of Adam": summary(adam)[:, -1],
-        "standard deviation of the gradient": gradients.std(axis=0),
+        "standard deviation of the gradient": sd,
         "√v of the centred rule": summary(centred)[:, -1],
         "√v of AdaBelief": summary(result.series["adabelief"])[:, -1],
-        "mean / standard deviation": gradients.mean(axis=0) / gradients.std(axis=0),
+        "mean / standard deviation": mean / sd,
         "output of Adam, mean": summary(adam)[:, -3],
         "output of the centred rule, mean": summary(centred)[:, -3],
         "output of AdaBelief, mean": summary(result.series["adabelief"])[:, -3],
+        "W of Adam at the end / steps": adam["W"][-1] / len(late),
     }
+    spread, falls = rows["√v of Adam"], [f"{-x:.2f}" for x in rows["W of Adam at the end / steps"]]
     measured = pd.DataFrame(rows, list(SIGNALS)).T.to_string(float_format="{:.3f}".format)
     starts = ", ".join(f"{x:.6f}" for x in late[:3, 0])
     return f"""\
-Why does the published output start so large? It divides by 1 - beta^(t-1), and in step 1 by nothing: one step late. On the swinging
-signal it starts at {starts}, the first of which is (1 - 0.9) / sqrt(1 - 0.999); debiased in time, Adam starts at
-sign(g) = 1. The lag fades: after {len(late):,} steps the two give {late[-1, 0]:.6f} and {adam["output"][-1, 0]:.6f}.
+Why does the published output start so large ("large s")? It divides by 1 - beta^(t-1), and in step 1 by nothing: one step late. On the
+swinging signal it starts at {starts}, the first of which is (1 - 0.9) / sqrt(1 - 0.999); debiased in time, Adam
+starts at sign(g) = 1. The lag fades: after {len(late):,} steps the two give {late[-1, 0]:.6f} and {adam["output"][-1, 0]:.6f}.
 
-Is v the variance? No, the raw second moment: mean of g^2 = mean^2 + variance. On the line at 5 with noise of deviation 0.5 its root is 5.
+Why does √v of the soft signal settle at {spread[1]:.1f}, and not at its mean of 10? A root mean square is not a mean. The swing
+of 5 sin x adds 5²/2 = 12.5 to the mean square, the noise 0.5² = 0.25: √(10² + 12.75) = 10.62. Over the last {len(gradients):,} steps of
+the signal it is {rms[1]:.2f}.
+
+Is v the variance? No, the raw second moment: mean of g² = mean² + variance. On the line at 5 with noise of deviation 0.5 its root is 5.
 To divide by a deviation is another rule: the centred one, about a mean as slow as v; or AdaBelief, about the fast mean m, which follows
 a swing and does not count it as noise.
 
-What is m / sqrt(v)? A signal-to-noise ratio, squeezed into about -1 to 1: mean / sqrt(mean^2 + variance). The centred rule gives the ratio
-itself, mean / deviation, without a bound: one gradient has no deviation, so it starts at g / eps, {centred["output"][0].max():.0e}.
+What is m / √v? A signal-to-noise ratio, squeezed into about -1 to 1: mean / √(mean² + variance). The centred rule gives the ratio itself,
+mean / deviation, without a bound: one gradient has no deviation, so it starts at g / eps, {centred["output"][0].max():.0e}.
 The modified rule adds g / deviation, a pure number, to m, a gradient: what it does depends on the unit of the loss.
+
+Where does the weight go? W, the sum of -output, falls by {falls[2]} a step on the line, {falls[1]} on the soft signal, {falls[0]}
+on the swinging one: nearly the learning rate where the sign is steady, less where it swings.
 
 {measured}"""
 
 
 def main(arguments=None):
     """Runs the simulation, prints its figures and writes tables and pictures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=STEPS, help="at most 10,000")
-    parser.add_argument("--out", type=pathlib.Path, default=OUT, metavar="DIR")
-    parser.add_argument(
-        "--tensorboard", metavar="DIR", help="write Adam's series, first and last 200 steps, for TensorBoard"
-    )
+    parser = experiment.Parser(__doc__, out="gradient_signal", tensorboard=True)
+    steps = experiment.number(most=STEPS)
+    parser.add_argument("--steps", type=steps, default=STEPS, help=f"at most {STEPS:,}, as long as the signals are")
     options = parser.parse_args(arguments)
-    result = run(options.steps, options.out)
-    figure(result, options.out)
-    if options.tensorboard is not None:
-        shown = columns(result.series["adam"])
-        shown = shown[(shown.index <= WINDOW) | (shown.index > len(shown) - WINDOW)]
-        tags = {name.replace(" ", "_").replace("√", "sqrt_"): shown[name] for name in shown}  # all that a tag may hold
-        probes.write_tensorboard(options.tensorboard, tags, shown.index)
-    print(table(result), answers(result), sep="\n\n")
-    print(f"\n{check(result)} numbers (gradients, outputs, √v) agree with the reference to 1e-4; wrote {options.out}")
+    results = experiment.Results(options.out, options.tensorboard)
+    result = run(options.steps, results)
+    figures(result, results)
+    compared = compare(result)
+    results.table("compared", compared)
+    print(f"{beside(compared)}\n\n{answers(result)}\n\n{experiment.require(compared)}\n{results}")
 
 
 if __name__ == "__main__":

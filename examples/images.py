@@ -3,7 +3,6 @@
 python examples/images.py some/folder
 """
 
-import argparse
 import dataclasses
 import gzip
 import hashlib
@@ -13,12 +12,11 @@ import struct
 import urllib.request
 import zlib
 
+import experiment
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 from adamx import files
 
@@ -43,6 +41,9 @@ def standardised(train, validation, test, batch):
 
 def digits():
     """scikit-learn's 1797 handwritten digits, 8 x 8, split 60 : 20 : 20; batches of 16, for about as many steps as the course makes."""
+    from sklearn.datasets import load_digits  # takes a second: after the arguments are checked
+    from sklearn.model_selection import train_test_split
+
     found = load_digits()
     x, x_test, y, y_test = train_test_split(
         found.images, found.target, test_size=0.2, stratify=found.target, random_state=0
@@ -173,11 +174,13 @@ def download(folder):
 
 def main(argv=None):
     """The command: downloads, then reads and checks."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=pathlib.Path)
+    parser = experiment.Parser(__doc__)
+    parser.add_argument("folder", type=experiment.folder)
     folder = parser.parse_args(argv).folder
-    download(folder)
-    print(*(f"{name}: {array.shape}" for name, array in zip(FILES, load_fashion_mnist(folder), strict=True)), sep="\n")
+    with parser.refusing():
+        download(folder)
+        arrays = load_fashion_mnist(folder)
+    print(*(f"{name}: {array.shape}" for name, array in zip(FILES, arrays, strict=True)), sep="\n")
 
 
 if __name__ == "__main__":

@@ -1,33 +1,30 @@
 """Adam does not follow the gradient: what a rescaling of the gradient does to the update, measured for every rule of the catalogue.
 
     python examples/rescaling_invariance.py
-    python examples/rescaling_invariance.py --steps 1000 --tensorboard
+    python examples/rescaling_invariance.py --steps 3000 --tensorboard
 
 Two functions of t in R^2, sum of t^2 * (1, 1) and sum of t^2 * (2, 1/2), have the gradients (2, 2) and (4, 1) at (1, 1). SGD steps along
 them. Adam's first step is the same for both, lr sign(g): it divides each coordinate by the size of that coordinate's own gradients, so
 multiplying a coordinate's gradients by a constant changes nothing (as eps -> 0).
 
 Writes, into results/rescaling_invariance: invariance.csv, one row a rule, rewritten after each rule; angles.csv and angles.png, the angle
-between the update and the negative gradient along a run on an ill-conditioned quadratic.
+between the update and the negative gradient along a run on an ill-conditioned quadratic; steps.png, the two functions and the steps.
 """
 
-import argparse
 import dataclasses
 import functools
-import pathlib
 from typing import NamedTuple
 
+import experiment
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from comparing import close
-from tqdm import tqdm
 
 import adamx
-from adamx import files, plot, probes, problems
+from adamx import plot, probes, problems
 
-OUT = pathlib.Path("results/rescaling_invariance")
+STEPS, LEARNING_RATE = 1000, 0.01
 TOLERANCE = 1e-4
 """Relative change of the updates up to which a rule counts as invariant: float32 leaves 1e-6, and what is not invariant exceeds 0.1."""
 CONSTANTS = {"eps", "eps_root", "initial_value"}
@@ -64,12 +61,22 @@ class Result(NamedTuple):
 # One step on two functions
 
 
+FUNCTIONS = {
+    "f_s": ("t₁² + t₂²", lambda t: jnp.sum(t**2)),
+    "f_a": ("2 t₁² + t₂² / 2", lambda t: 2 * t[0] ** 2 + t[1] ** 2 / 2),
+}
+
+
+def one_step(rule, loss):
+    """Parameters (2,) after one step of `rule` on `loss` from (1, 1)."""
+    start = jnp.ones(2)
+    return np.asarray(rule.step(jax.grad(loss)(start), rule.init(start), start)[0])
+
+
 def first_steps():
     """SGD (learning rate 0.1) and Adam (its defaults) on both functions: name -> parameters after one step from (1, 1)."""
-    start, rules = jnp.ones(2), {"sgd": adamx.sgd(0.1), "adam": adamx.adam(1e-3)}
-    losses = {"f_s": lambda t: jnp.sum(t**2), "f_a": lambda t: 2 * t[0] ** 2 + t[1] ** 2 / 2}
-    after = lambda rule, loss: np.asarray(rule.step(jax.grad(loss)(start), rule.init(start), start)[0])  # noqa: E731
-    return {f"{r} on {f}": after(rule, loss) for r, rule in rules.items() for f, loss in losses.items()}
+    rules = {"sgd": adamx.sgd(0.1), "adam": adamx.adam(1e-3)}
+    return {f"{r} on {f}": one_step(rule, loss) for r, rule in rules.items() for f, (_, loss) in FUNCTIONS.items()}
 
 
 # Invariance of every rule
@@ -116,7 +123,7 @@ def changes(updates):
     return [np.linalg.norm(u - plain) / np.linalg.norm(plain) for u in rescaled]
 
 
-def measure(name, steps=20, learning_rate=0.01):
+def measure(name, steps=20, learning_rate=LEARNING_RATE):
     """One row of the table of invariance, for the rule called `name`; weight decay off."""
     grads = gradients(steps)
     random = np.random.default_rng(1)
@@ -150,8 +157,8 @@ def turned(problem, seed=0):
     return dataclasses.replace(problem, name=f"{problem.name}_turned", loss=loss, start=tuple(matrix.T @ problem.start))
 
 
-def angles(problem, rules, steps):
-    """Angle (degrees) of update and negative gradient in each step of a run on `problem`: a table, one column a rule."""
+def angles(problem, rule, steps):
+    """Angle (degrees) of update and negative gradient in each step of a run on `problem`: an array."""
     start, key = jnp.array(problem.start), jax.random.key(0)
 
     @jax.jit
@@ -163,35 +170,36 @@ def angles(problem, rules, steps):
 
         return jax.lax.scan(step, (start, probed.init(start)), jnp.arange(1, steps + 1))[1]
 
-    of = lambda rule: np.degrees(np.arccos(np.clip(cosines(probes.probe(rule, probes.alignment)), -1, 1)))  # noqa: E731
-    return pd.DataFrame({name: of(rule) for name, rule in rules.items()}, pd.RangeIndex(1, steps + 1, name="step"))
+    return np.degrees(np.arccos(np.clip(cosines(probes.probe(rule, probes.alignment)), -1, 1)))
 
 
 # The whole experiment
 
 
-def run(steps=300, rules=tuple(adamx.CATALOGUE), out=None):
-    """Measures everything, with a progress bar.
+def run(steps=STEPS, rules=tuple(adamx.CATALOGUE), results=experiment.Results()):  # noqa: B008
+    """Measures everything, with progress bars.
 
     Args:
       steps: Steps of the runs whose angles are measured.
       rules: Names in the catalogue, for the table of invariance.
-      out: Folder where finished parts are written; None for none.
+      results: Takes the tables of finished parts, and the angles for TensorBoard.
 
     Returns:
       A `Result`.
     """
-    rows = []
-    for name in tqdm(rules, unit="rule"):
+    rows, measured = [], {}
+    for name in experiment.Bar(rules, "invariance", unit="rule"):
         rows.append(measure(name))
-        invariance = pd.DataFrame(rows).set_index("rule")
-        if out is not None:
-            files.write_csv(invariance, out / "invariance.csv")
+        results.table("invariance", invariance := pd.DataFrame(rows).set_index("rule"))
     quadratic = problems.quadratic(CONDITION, DIMENSION)
-    axes = {"along the coordinates": quadratic, "turned": turned(quadratic)}
-    measured = {name: angles(problem, RULES, steps) for name, problem in axes.items()}
-    if out is not None:
-        files.write_csv(pd.concat(measured, names=["axes"]), out / "angles.csv")
+    for axes, problem in {"along the coordinates": quadratic, "turned": turned(quadratic)}.items():
+        columns = {
+            name: angles(problem, rule, steps) for name, rule in experiment.Bar(RULES.items(), f"angles, {axes}")
+        }
+        measured[axes] = pd.DataFrame(columns, pd.RangeIndex(1, steps + 1, name="step"))
+    results.table("angles", pd.concat(measured, names=["axes"]))
+    for name in RULES:
+        results.curves(name, {f"angle/{axes}": table[name] for axes, table in measured.items()})
     return Result(first_steps(), invariance, measured)
 
 
@@ -213,34 +221,26 @@ EXPECTED_INVARIANCE = dict.fromkeys(("adagrad", "adam", "adamax", "amsgrad", "yo
 sign. RAdam's first five steps are plain momentum."""
 
 
-def check(result):
-    """Checks every number that the experiment has a reference for, and says which.
-
-    Raises:
-      AssertionError: naming what was expected, what was got, and the tolerance.
-    """
+def compare(result):
+    """Every number that the experiment has a reference for: a table of `experiment.compare`; an invariance is 1 if there, 0 if not."""
+    rows = []
     for name, expected in EXPECTED_STEPS.items():
-        close(f"parameters after one step of {name}", result.first_steps[name], expected, 1e-6)
-    rules = [name for name in EXPECTED_INVARIANCE if name in result.invariance.index]
-    for name in rules:
+        got = result.first_steps[name]
+        rows += [(f"t{i + 1} after one step of {name}", got[i], expected[i], 1e-6) for i in range(2)]
+    for name in (name for name in EXPECTED_INVARIANCE if name in result.invariance.index):
         row, (scalar, diagonal, first) = result.invariance.loc[name], EXPECTED_INVARIANCE[name]
-        for kind, expected, got in (("number", scalar, row.scalar), ("diagonal matrix", diagonal, row.diagonal)):
-            assert (got <= TOLERANCE) == expected, (
-                f"{name}: expected its updates {'not ' * (not expected)}to be invariant to gradients times a {kind}, "
-                f"got a relative change of {got:.3g} (tolerance {TOLERANCE:g})"
-            )
-        close(
-            f"{name}, first step / (lr sign(g))", row["first"], np.nan if first is None else first, 1e-5, equal_nan=True
-        )
+        rows += [
+            (f"{name}: invariant to g -> c g", row.scalar <= TOLERANCE, scalar, 0),
+            (f"{name}: invariant to g -> diag(c) g", row.diagonal <= TOLERANCE, diagonal, 0),
+            (f"{name}: first step / (lr sign(g))", row["first"], np.nan if first is None else first, 1e-5),
+        ]
     curvatures = np.geomspace(1 / CONDITION, 1, DIMENSION)
     of_sign = np.degrees(np.arccos(curvatures.sum() / np.sqrt(DIMENSION) / np.linalg.norm(curvatures)))
     for axes, table in result.angles.items():
-        close(f"greatest angle of sgd, axes {axes}, degrees", table["sgd"].max(), 0.0, 0.1)
-    close("angle of adam's first step, degrees", result.angles["along the coordinates"]["adam"].iloc[0], of_sign, 0.1)
-    print(
-        f"checked: one step of SGD and Adam on two functions (to 1e-6); invariance and first step of {len(rules)} rules "
-        f"(to {TOLERANCE:g} and 1e-5); angle to the negative gradient {of_sign:.1f} degrees for Adam's first step, 0 for SGD (to 0.1)."
-    )
+        rows.append((f"greatest angle of sgd, axes {axes}, degrees", table["sgd"].max(), 0.0, 0.1))
+        if axes == "along the coordinates":
+            rows.append(("angle of adam's first step, degrees", table["adam"].iloc[0], of_sign, 0.1))
+    return experiment.compare([(what, float(got), float(number), tolerance) for what, got, number, tolerance in rows])
 
 
 def show(invariance):
@@ -253,37 +253,85 @@ def show(invariance):
     return pd.DataFrame(shown | {"first step": invariance["first"].map(size)}).to_string()
 
 
-def figure(result, path):
-    """Draws the angles into `path`; returns the path."""
-    label = "angle to -gradient (degrees)"
-    panels = [(label, {name: (table.index, table[name]) for name in table}) for table in result.angles.values()]
-    picture = plot.curves(panels, log_x=True, columns=6)
-    for ax, axes in zip(picture.axes, result.angles, strict=True):
-        ax.set(title=f"quadratic with axes {axes}", ylim=(-4, 180), yticks=range(0, 181, 30))
-    for lines in (*(ax.lines for ax in picture.axes), picture.legends[0].get_lines()):
-        for line, dash in zip(lines[-3:], plot.DASHES[:3], strict=True):  # they coincide on the left
-            line.set_linestyle(dash)
-    return plot.save(picture, path)
+def smoothed(angles, points=150):
+    """The angles of a long run for a picture: mean, least and greatest over `points` stretches of steps, evenly spaced in logarithm.
+
+    From the step on in which something happens: some rule's angle has changed by a degree.
+    """
+    begun = max(1, int((angles - angles.iloc[0]).abs().gt(1).any(axis=1).idxmax()))
+    edges = np.unique(np.geomspace(begun, len(angles) + 1, points).astype(int))
+    part = np.digitize(angles.index, edges)
+    kept, groups = angles[part > 0], part[part > 0]
+    steps = kept.index.to_series().groupby(groups).mean()
+    return steps, *(getattr(kept.groupby(groups), of)() for of in ("mean", "min", "max"))
+
+
+def figure_of_angles(result):
+    """One panel a rule: the angle on the quadratic with axes along the coordinates, and turned."""
+    with plot.canvas(2, len(RULES) // 2, size=(3.6, 2.4), sharex=True, sharey=True) as (figure, axes):
+        for i, (name, table) in enumerate(result.angles.items()):
+            steps, mean, low, high = smoothed(table)
+            style = plot.look(i) | {"marker": None}
+            for ax, rule in zip(axes.flat, RULES, strict=True):
+                ax.fill_between(steps, low[rule], high[rule], color=style["color"], alpha=0.2, linewidth=0)
+                ax.plot(steps, mean[rule], label=f"axes {name}", linewidth=1.7, **style)
+                ax.set(title=rule, xscale="log", ylim=(-4, 180), yticks=range(0, 181, 30))
+                ax.axhline(90, color="black", linewidth=0.8, linestyle=(0, (1, 2)))
+        for ax in axes[-1]:
+            ax.set_xlabel("step")
+        for ax in axes[:, 0]:
+            ax.set_ylabel("angle to −gradient (degrees)")
+        axes[0][0].text(0.97, 92, "uphill above 90", transform=axes[0][0].get_yaxis_transform(), ha="right", fontsize=8)
+        plot.legend(figure, axes, 3, "least to greatest of the steps in a stretch")
+        return figure
+
+
+def figure_of_steps():
+    """The two functions, with the first steps of SGD and of Adam from (1, 1), Adam's at such a learning rate that it is seen."""
+    shown = {"SGD, learning rate 0.1": adamx.sgd(0.1), "Adam, learning rate 0.3": adamx.adam(0.3)}
+    t = np.stack(np.meshgrid(*2 * [np.linspace(-0.2, 1.2, 141)]))
+    with plot.canvas(1, 2, size=(4.2, 4.0), sharey=True) as (figure, axes):
+        for ax, (name, (formula, loss)) in zip(axes[0], FUNCTIONS.items(), strict=True):
+            ax.contour(*t, jax.vmap(jax.vmap(loss, 1), 1)(t), levels=12, cmap="Greys", linewidths=0.8, alpha=0.8)
+            for i, (label, rule) in enumerate(shown.items()):
+                style = plot.look(i) | {"markevery": [-1], "linewidth": 2, "markersize": 8}
+                ax.plot(*np.transpose([np.ones(2), one_step(rule, loss)]), label=label, **style)
+            ax.plot(1, 1, "o", color="black", label="start (1, 1)")
+            ax.plot(0, 0, "+", color="black", markersize=11, markeredgewidth=2, label="minimum")
+            ax.set(title=f"{name} = {formula}", xlabel="t₁", aspect="equal")
+            ax.grid(False)
+        axes[0][0].set_ylabel("t₂")
+        plot.legend(figure, axes, 4)
+        return figure
 
 
 def main(argv=None):
     """The command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=300, help="steps of the runs whose angles are measured")
+    parser = experiment.Parser(__doc__, out="rescaling_invariance", tensorboard=True)
+    parser.add_argument(
+        "--steps", type=experiment.number(most=10**6), default=STEPS, help="of the runs whose angles are measured"
+    )
     parser.add_argument("--rules", nargs="+", default=tuple(adamx.CATALOGUE), choices=adamx.CATALOGUE, metavar="RULE")
-    parser.add_argument("--out", type=pathlib.Path, default=OUT, metavar="DIR")
-    parser.add_argument("--tensorboard", action="store_true", help="also write the angles as TensorBoard event files")
     args = parser.parse_args(argv)
-    result = run(args.steps, args.rules, args.out)
-    for name, params in result.first_steps.items():
-        print(f"after one step of {name}: {params}")
-    print(show(result.invariance))
-    check(result)
-    print(f"wrote {figure(result, args.out / 'angles.png')}")
-    if args.tensorboard:
-        curves = {f"{axes}/{name}": table[name] for axes, table in result.angles.items() for name in table}
-        probes.write_tensorboard(args.out / "tensorboard", curves)
+    results = experiment.Results(args.out, args.tensorboard)
+    result = run(args.steps, list(dict.fromkeys(args.rules)), results)
+    results.picture("angles", figure_of_angles(result))
+    results.picture("steps", figure_of_steps())
+    compared = compare(result)
+    results.table("compared", compared)
+    print(
+        f"Invariance (relative change up to {TOLERANCE:g}), as eps -> 0 and with the defaults:\n{show(result.invariance)}"
+    )
+    steps = compared[compared.index.str.contains("one step|angle")]
+    print(f"\nParameters after one step, and angles, beside what the formulas say:\n{experiment.show(steps)}")
+    print(f"\n{WORDS}\n\n{experiment.require(compared)}\n{results}")
 
+
+WORDS = """\
+Adam's first step is the learning rate times the sign: the same for both functions, and along the gradient only where its coordinates are
+equal. Rules that divide each coordinate by the size of its own gradients do not see a rescaling of coordinates; NovoGrad, which divides a
+layer by its norm, does not see a common factor; SGD, momentum, and RAdam's first steps see both. In the picture momentum's updates point
+uphill (above 90 degrees) while it swings, and Adam's and Lion's near the minimum, where gradients change sign from step to step."""
 
 if __name__ == "__main__":
     main()

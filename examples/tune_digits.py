@@ -10,27 +10,21 @@ Writes, into results/tune_digits: lanes.csv, one row a lane, rewritten after eac
 depends on the learning rate.
 """
 
-import argparse
 import functools
-import pathlib
-import sys
 import time
 
+import experiment
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pandas as pd
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
-from tqdm import tqdm
 
 import adamx
-from adamx import files, plot
+from adamx import plot
 
 RULES = ("adam", "amsgrad", "yogi", "adabelief", "nadam", "radam", "lion", "adopt")
 EPOCHS = 40
-OUT = pathlib.Path("results/tune_digits")
 PIXELS, HIDDEN, CLASSES, BATCH = 64, 64, 10, 64
 
 
@@ -43,6 +37,9 @@ def digits():
 
     The splits are fixed and stratified; pixels are standardised by the training split.
     """
+    from sklearn.datasets import load_digits  # takes a second: after the arguments are checked
+    from sklearn.model_selection import train_test_split
+
     images, labels = load_digits(return_X_y=True)
     x, x_test, y, y_test = train_test_split(images, labels, test_size=0.2, stratify=labels, random_state=0)
     x, x_val, y, y_val = train_test_split(x, y, test_size=0.25, stratify=y, random_state=0)
@@ -118,15 +115,15 @@ def evaluate_all(params, splits):
     return {name: over(params, *data) for name, data in splits.items()}
 
 
-def tune(name, rates, seeds, epochs, after_epoch=lambda: None):
+def tune(bar, name, rates, seeds, epochs):
     """Trains all lanes of one rule.
 
     Args:
+      bar: An `experiment.Bar` of epochs.
       name: The rule's name in the catalogue.
       rates: Learning rates (n,).
       seeds: Seeds (m,) of the initial parameters and of the shuffling.
       epochs: Number of passes through the training split.
-      after_epoch: Called after each.
 
     Returns:
       A table of n m rows, one a lane; see `run`.
@@ -134,11 +131,9 @@ def tune(name, rates, seeds, epochs, after_epoch=lambda: None):
     splits = digits()
     rules = adamx.create(name, jnp.float32(rates))
     lanes = begin_all(rules, jax.vmap(network)(jnp.asarray(seeds)))
-    untrained = evaluate_all(lanes[0], splits)["train"][0].ravel()
     for number in range(epochs):
         rows = np.stack([batches(seed, number) for seed in seeds])
-        lanes = jax.block_until_ready(epoch_all(rules, lanes, rows, *splits["train"]))
-        after_epoch()
+        lanes = bar.done(epoch_all(rules, lanes, rows, *splits["train"]))
     results = jax.tree.map(np.ravel, evaluate_all(lanes[0], splits))
     (train_loss, _), (val_loss, val_accuracy) = results["train"], results["validation"]
     return pd.DataFrame(
@@ -150,7 +145,7 @@ def tune(name, rates, seeds, epochs, after_epoch=lambda: None):
             "validation_loss": val_loss,
             "validation_accuracy": val_accuracy,
             "test_accuracy": results["test"][1],
-            "diverged": ~(train_loss < untrained),  # so NaN as well
+            "diverged": ~np.isfinite(train_loss),
         }
     )
 
@@ -158,7 +153,7 @@ def tune(name, rates, seeds, epochs, after_epoch=lambda: None):
 # The whole experiment
 
 
-def run(rules=RULES, learning_rates=13, seeds=3, epochs=EPOCHS, table=None):
+def run(rules=RULES, learning_rates=13, seeds=3, epochs=EPOCHS, results=experiment.Results()):  # noqa: B008
     """Tunes each of `rules` in turn, with a progress bar.
 
     Args:
@@ -166,21 +161,18 @@ def run(rules=RULES, learning_rates=13, seeds=3, epochs=EPOCHS, table=None):
       learning_rates: How many, evenly spaced in logarithm from 1e-4 to 1.
       seeds: How many.
       epochs: Passes through the training split.
-      table: Path of a CSV file to rewrite after each rule; None for none.
+      results: Takes the table of lanes, rewritten after each rule.
 
     Returns:
       The table of all lanes: rule, learning_rate, seed, train_loss, validation_loss, validation_accuracy, test_accuracy, diverged (the
-      training loss is not finite, or not below what it was before training).
+      training loss is not finite).
     """
-    rates = np.geomspace(1e-4, 1, learning_rates)
-    finished = []
-    with tqdm(total=len(rules) * epochs, unit="epoch") as bar:
+    rates, finished = np.geomspace(1e-4, 1, learning_rates), []
+    with experiment.Bar(total=len(rules) * epochs, unit="epoch") as bar:
         for name in rules:
             bar.set_description(f"{name}, {learning_rates * seeds} lanes")
-            finished.append(tune(name, rates, np.arange(seeds), epochs, bar.update))
-            lanes = pd.concat(finished, ignore_index=True)
-            if table is not None:
-                files.write_csv(lanes, table, index=False)
+            finished.append(tune(bar, name, rates, np.arange(seeds), epochs))
+            results.table("lanes", lanes := pd.concat(finished, ignore_index=True), index=False)
     return lanes
 
 
@@ -209,7 +201,8 @@ def show(board):
     """A leaderboard as text."""
     lines = [f"{'rule':<11}{'learning rate':>14}{'validation loss':>18}{'test accuracy':>18}{'diverged lanes':>17}"]
     for row in board.itertuples():
-        accuracy = f"{100 * row.test_mean:.2f} ± {100 * row.test_sd:.2f} %"
+        spread = "" if np.isnan(row.test_sd) else f" ± {100 * row.test_sd:.2f}"  # of a single seed there is none
+        accuracy = f"{100 * row.test_mean:.2f}{spread} %"
         diverged = f"{row.diverged} of {row.lanes}"
         lines.append(
             f"{row.rule:<11}{row.learning_rate:>14.2g}{row.validation_loss:>18.4f}{accuracy:>18}{diverged:>17}"
@@ -217,41 +210,37 @@ def show(board):
     return "\n".join(lines)
 
 
-def figure(result, path):
-    """Draws test error against learning rate: a line a rule (mean over seeds, band from least to most), a cross where a lane diverged."""
+def figure(result):
+    """Test error against learning rate: a line a rule (mean over seeds, band from least to most), a cross above where a lane diverged."""
     rates, rules = sorted(result.learning_rate.unique()), list(result.rule.unique())
     grid = {name: result[result.rule == name].pivot(index="learning_rate", columns="seed") for name in rules}
     board = leaderboard(result).set_index("rule")
-    drawn = plot.sensitivity(
+    return plot.sensitivity(
         {name: rates for name in rules},
         {name: 100 * (1 - grid[name].test_accuracy.to_numpy()) for name in rules},
         y_label="test error (%)",
         log_y=True,
         chosen={name: rates.index(board.learning_rate[name]) for name in rules},
-        diverged={name: grid[name].diverged.to_numpy() for name in rules},
+        chosen_by="chosen: least validation loss",
+        diverged={name: grid[name].diverged.to_numpy(bool) for name in rules},
     )
-    plot.save(drawn, path)
 
 
 def main(arguments=None):
     """Runs the experiment, prints the leaderboard and writes table and picture."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = experiment.Parser(__doc__, out="tune_digits")
+    many = experiment.number(most=10_000)
     parser.add_argument("--rules", nargs="+", default=RULES, choices=adamx.CATALOGUE, metavar="RULE")
-    parser.add_argument("--epochs", type=int, default=EPOCHS)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--learning-rates", type=int, default=13, metavar="N", help="how many, from 1e-4 to 1")
-    parser.add_argument("--out", type=pathlib.Path, default=OUT, metavar="DIR")
+    parser.add_argument("--epochs", type=many, default=EPOCHS)
+    parser.add_argument("--seeds", type=many, default=3)
+    parser.add_argument("--learning-rates", type=many, default=13, metavar="N", help="how many, from 1e-4 to 1")
     options = parser.parse_args(arguments)
-    table, picture = options.out / "lanes.csv", options.out / "sensitivity.png"
-    begun = time.perf_counter()
-    table.unlink(missing_ok=True)
-    try:
-        result = run(options.rules, options.learning_rates, options.seeds, options.epochs, table)
-    except KeyboardInterrupt:
-        sys.exit(f"interrupted; finished rules: {f'in {table}' if table.exists() else 'none'}")
-    figure(result, picture)
-    print(show(leaderboard(result)))
-    print(f"{len(result)} networks in {time.perf_counter() - begun:.0f} s; wrote {table} and {picture}")
+    results, begun = experiment.Results(options.out), time.perf_counter()
+    rules = list(dict.fromkeys(options.rules))
+    lanes = run(rules, options.learning_rates, options.seeds, options.epochs, results)
+    results.picture("sensitivity", figure(lanes))
+    print(show(leaderboard(lanes)))
+    print(f"{len(lanes)} networks in {time.perf_counter() - begun:.0f} s; {results}")
 
 
 if __name__ == "__main__":

@@ -30,23 +30,3 @@ def test_docstring_examples_run(name):
 
 def test_readme_table_is_the_catalogue():
     assert re.search(r"<!-- rules -->\n(.*)\n<!-- /rules -->", README, re.DOTALL)[1] == table()
-
-
-def test_readme_code_runs():
-    params = {"w": jnp.ones((3, 2)), "b": jnp.zeros(2)}
-
-    def loss(params):
-        return jnp.sum((jnp.ones(3) @ params["w"] + params["b"] - 1) ** 2)
-
-    def train(rule):
-        def step(carry, _):
-            params, state = carry
-            updates, state = rule.update(jax.grad(loss)(params), state, params)
-            return (optax.apply_updates(params, updates), state), None
-
-        return loss(jax.lax.scan(step, (params, rule.init(params)), length=3)[0][0])
-
-    names = {"params": params, "grads": jax.grad(loss)(params), "train": train, "validation_loss": train}
-    for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
-        exec(block, names)
-    assert jnp.shape(names["losses"]) == (64,)

@@ -2,122 +2,110 @@
 
 import gzip
 import hashlib
-import importlib
 import io
-import os
-import pathlib
 import struct
-import sys
 import urllib.error
 
 import jax
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.image import imread
-
-REPOSITORY = pathlib.Path(__file__).parents[1]
-
-
-@pytest.fixture(scope="module")
-def example():
-    """Imports an example by name, as Python does when it runs one: with examples/ on the path."""
-    sys.path.insert(0, str(REPOSITORY / "examples"))
-    yield importlib.import_module
-    sys.path.remove(str(REPOSITORY / "examples"))
-
-
-def is_picture(path):
-    height, width, _ = imread(path).shape
-    return min(height, width) > 300
-
+from scripts import is_picture, load, run, scalars
 
 # Experiment 1
 
 
-def test_rescaling_invariance(example, tmp_path, capsys):
-    module = example("rescaling_invariance")
+def test_rescaling_invariance(tmp_path):
+    module = load("rescaling_invariance")
     rules = ["sgd", "adagrad", "adam", "yogi", "lion", "novograd", "radam", "lamb"]
-    module.main(["--steps", "40", "--rules", *rules, "--out", str(tmp_path), "--tensorboard"])
-    assert f"first step of {len(rules)} rules" in capsys.readouterr().out
+    printed = run("rescaling_invariance.py", tmp_path, "--steps", 400, "--rules", *rules, "--tensorboard")
+    assert "t1 after one step of adam on f_a                               0.999" in printed
+    assert "all 35 numbers that this run can be compared in agree" in printed  # 8 + 3 * 8 + 3
     assert pd.read_csv(tmp_path / "invariance.csv").rule.tolist() == rules
     angles = pd.read_csv(tmp_path / "angles.csv", index_col=["axes", "step"])
-    assert len(angles) == 80 and list(angles) == list(module.RULES)
-    assert is_picture(tmp_path / "angles.png") and list((tmp_path / "tensorboard").iterdir())
+    assert len(angles) == 800 and list(angles) == list(module.RULES)
+    assert is_picture(tmp_path / "angles.png") and is_picture(tmp_path / "steps.png")
+    runs = scalars(tmp_path / "tensorboard")
+    assert len(runs) == len(module.RULES)
+    assert all(set(tags) == {"angle/along_the_coordinates", "angle/turned"} for tags in runs.values())
 
 
-def test_rescaling_invariance_refuses_wrong_numbers(example):
-    module = example("rescaling_invariance")
+def test_rescaling_invariance_refuses_wrong_numbers():
+    module, experiment = load("rescaling_invariance"), load("experiment")
     result = module.Result(module.first_steps(), pd.DataFrame([module.measure("adam")]).set_index("rule"), {})
-    with pytest.raises(AssertionError, match=r"adam on f_a: expected .*0\.999.* got .*0\.9 .*tolerance 1e-06"):
-        module.check(result._replace(first_steps=result.first_steps | {"adam on f_a": np.array([0.9, 0.999])}))
-    with pytest.raises(AssertionError, match="adam: expected its updates to be invariant to gradients times a number"):
-        module.check(result._replace(invariance=result.invariance.assign(scalar=0.1)))
+    assert "all 11 numbers" in experiment.require(module.compare(result))
+    wrong = result._replace(first_steps=result.first_steps | {"adam on f_a": np.array([0.9, 0.999])})
+    message = r"t1 after one step of adam on f_a: expected 0\.999, got 0\.9, tolerance 1e-06 \(10 of 11 numbers agree\)"
+    with pytest.raises(SystemExit, match=message):
+        experiment.require(module.compare(wrong))
+    wrong = result._replace(invariance=result.invariance.assign(scalar=0.1))
+    with pytest.raises(SystemExit, match="adam: invariant to g -> c g: expected 1, got 0"):
+        experiment.require(module.compare(wrong))
+
+
+def test_angles_of_a_long_run_are_drawn_in_stretches():
+    table = pd.DataFrame({"a": np.r_[np.zeros(9), 10 * np.ones(991)]}, pd.RangeIndex(1, 1001, name="step"))
+    steps, mean, low, high = load("rescaling_invariance").smoothed(table, points=20)
+    assert steps.iloc[0] >= 10 and len(steps) < 20 and (mean.a == 10).all() and (low.a == high.a).all()
 
 
 # Experiment 3
 
 
-def has_data(folder):
-    return folder is not None and (pathlib.Path(folder) / "airfoil_self_noise.dat").exists()
-
-
-@pytest.fixture
-def airfoil(example, monkeypatch):
-    """The example, with its data; skips where they are not."""
-    folders = os.environ.get("ADAMX_DATA"), REPOSITORY.parent / "shared" / "data"
-    found = next(filter(has_data, folders), None)
-    if found is None:
-        pytest.skip("airfoil_self_noise.dat is neither in $ADAMX_DATA nor in ../shared/data; see examples/airfoil.py")
-    monkeypatch.setenv("ADAMX_DATA", str(found))
-    return example("airfoil")
-
-
-def test_airfoil_reaches_the_published_losses(airfoil, tmp_path, capsys):
-    airfoil.main(["--seeds", "8", "--out", str(tmp_path), "--tensorboard"])
-    assert "yogi, from scratch: 0.243" in capsys.readouterr().out
+def test_airfoil_reaches_the_published_losses(tmp_path):
+    printed = run("airfoil.py", tmp_path, "--seeds", 8, "--tensorboard")
+    assert "0.243  0.243  0.242" in printed and "all 15 numbers" in printed
     runs = pd.read_csv(tmp_path / "runs.csv", index_col=["course", "rule"])
     assert len(runs) == 4 and runs["mean"].between(0.2425, 0.2465).all() and (runs.compile_seconds > 0).all()
     losses = np.load(tmp_path / "losses.npz")
     assert losses["from scratch, adam"].shape == (8, 15) and losses["concise, yogi"].shape == (8, 30)
-    assert is_picture(tmp_path / "losses.png") and len(list((tmp_path / "tensorboard").iterdir())) == 4
+    assert is_picture(tmp_path / "losses.png")
+    runs = scalars(tmp_path / "tensorboard")
+    assert set(runs) == {"adam", "yogi"}
+    assert all(
+        {tag: len(of[0]) for tag, of in tags.items()} == {"loss/concise": 30, "loss/from_scratch": 15}
+        for tags in runs.values()
+    )
 
 
-def test_airfoil_refuses_wrong_numbers(airfoil):
+def test_airfoil_refuses_wrong_numbers():
+    airfoil, experiment = load("airfoil"), load("experiment")
     lanes = {key: airfoil.Run(np.full((8, 15), mean), 1.0, 1.0) for key, (mean, *_) in airfoil.REFERENCE.items()}
-    airfoil.check(lanes)
+    experiment.require(airfoil.compare(lanes))
     worse = airfoil.Run(np.full((8, 15), 0.25), 1.0, 1.0)
     with pytest.raises(
-        AssertionError, match=r"adam, concise: mean.* of 8 seeds: expected 0.24415, got 0.25 \(tolerance"
+        SystemExit, match=r"adam, concise: last loss, mean of 8 seeds: expected 0\.24415, got 0\.25, tol"
     ):
-        airfoil.check(lanes | {("concise", "adam"): worse})
+        experiment.require(airfoil.compare(lanes | {("concise", "adam"): worse}))
 
 
-def test_airfoil_exercises(airfoil, example, tmp_path):
-    module = example("airfoil_exercises")
-    result = module.run(seeds=2, epochs=10, cs=(3.0,), out=tmp_path)
-    module.check(result)
-    assert "3. Mean loss less that" in module.show(result)
-    assert {path.name for path in tmp_path.iterdir()} == {f"{name}.csv" for name in result._fields}
+def test_airfoil_exercises(tmp_path):
+    module = load("airfoil_exercises")
+    printed = run("airfoil_exercises.py", tmp_path, "--seeds", 2, "--epochs", 10, "--steps", 10_000, "--tensorboard")
+    for words in ("Best learning rate", "Yes: an average", "what is left falls", "Theorem 1", "The larger the batch"):
+        assert words in printed
+    assert "nan" not in printed and "all 5 numbers" in printed
+    assert {path.stem for path in tmp_path.glob("*.csv")} == {*module.Result._fields, "compared"}
     assert len(pd.read_csv(tmp_path / "decay.csv")) == 3 * 2 * 75
-    assert all(is_picture(path) for path in module.figure(result, tmp_path))
+    assert len(pd.read_csv(tmp_path / "theorem_1.csv")) == 3 * 4 * 10_000
+    assert all(is_picture(tmp_path / f"{name}.png") for name in ("sensitivity", "decay", "theorem_1"))
+    runs = scalars(tmp_path / "tensorboard")
+    theorem = [set(tags) for name, tags in runs.items() if name in ("Adam", "AMSGrad", "Yogi")]
+    assert theorem == 3 * [{f"theorem_1/c_{c:g}" for c in module.CS}]
+    assert [set(tags) for tags in runs.values()].count({"decay/excess"}) == 3
 
 
-def test_airfoil_data_are_downloaded_checked_and_cached(example, monkeypatch, tmp_path):
-    module, content = example("airfoil"), b"1\t2\r\n"
+def test_the_airfoil_data_are_kept_beside_the_examples(monkeypatch, tmp_path):
+    airfoil = load("airfoil")
     monkeypatch.delenv("ADAMX_DATA", raising=False)
-    monkeypatch.setattr(module, "CACHE", tmp_path / "cache")
-    monkeypatch.setattr(module.urllib.request, "urlopen", lambda url, timeout: io.BytesIO(content))
-    with pytest.raises(ValueError, match="not the file expected: sha1"):
-        module.data_file()
-    assert not (tmp_path / "cache").exists()
-    monkeypatch.setattr(module, "SHA1", hashlib.sha1(content).hexdigest())
-    assert module.data_file().read_bytes() == content
-    monkeypatch.setattr(module.urllib.request, "urlopen", unreachable)
-    assert module.data_file() == tmp_path / "cache" / "airfoil_self_noise.dat"
-    monkeypatch.setattr(module, "CACHE", tmp_path / "empty")
-    with pytest.raises(FileNotFoundError, match="could not be reached .*set ADAMX_DATA to that folder"):
-        module.data_file()
+    x, y = airfoil.load()
+    assert x.shape == (1500, 5) and y.shape == (1500,)
+    readme = (airfoil.data_file().parent / "README.md").read_text()
+    assert "CC BY 4.0" in readme and "NASA" in readme and airfoil.SHA1 in readme
+    other = tmp_path / airfoil.FILE
+    other.write_bytes(airfoil.data_file().read_bytes())
+    monkeypatch.setenv("ADAMX_DATA", str(tmp_path))
+    assert airfoil.data_file() == other
 
 
 def unreachable(url, timeout):
@@ -127,23 +115,23 @@ def unreachable(url, timeout):
 # Experiment 4
 
 
-def test_course_optimizers_on_digits(example, tmp_path, capsys):
-    module = example("course_optimizers")
-    module.main(["--doublings", "3", "--seeds", "1", "--out", str(tmp_path), "--tensorboard"])
-    assert "checked: updates under a constant gradient" in capsys.readouterr().out
+def test_course_optimizers_on_digits(tmp_path):
+    module, experiment = load("course_optimizers"), load("experiment")
+    printed = run("course_optimizers.py", tmp_path, "--doublings", 2, "--seeds", 1, "--tensorboard")
+    assert (
+        "all 34 numbers" in printed
+        and "of a gradient\nof 0.001 Adam makes 0.30 of the learning rate inside, 0.99" in printed
+    )
     lanes = pd.read_csv(tmp_path / "lanes.csv")
-    assert lanes.rule.value_counts().eq(7).all() and len(pd.read_csv(tmp_path / "movement.csv")) == 40
-    assert is_picture(tmp_path / "movement.png") and len(list((tmp_path / "tensorboard").iterdir())) == 4
-    result = module.Result(lanes, module.constant_gradient(), pd.read_csv(tmp_path / "movement.csv"))
+    assert lanes.rule.value_counts().eq(5).all() and len(pd.read_csv(tmp_path / "movement.csv")) == 50
+    assert is_picture(tmp_path / "movement.png")
+    runs = scalars(tmp_path / "tensorboard")
+    assert len(runs) == len(module.RULES) and all(set(tags) == {"gradient", "update"} for tags in runs.values())
+    constant = pd.read_csv(tmp_path / "constant_gradient.csv", index_col="rule").rename(columns=float)
+    result = module.Result(lanes, constant, pd.read_csv(tmp_path / "movement.csv"))
     assert "0.876" in module.show(result, published=True) and "0.876" not in module.show(result, published=False)
-    with pytest.raises(AssertionError, match=r"sgd, constant gradient 1: .* expected 1, got 0.5 \(tolerance 1e-05"):
-        module.check(result._replace(constant_gradient=result.constant_gradient * [1, 0.5, 1]))
-
-
-def test_course_optimizers_downloads_only_into_a_folder(example, capsys):
-    with pytest.raises(SystemExit):
-        example("course_optimizers").main(["--download"])
-    assert "--download needs --fashion-mnist DIR" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match=r"sgd, constant gradient 1: .* expected 1, got 0\.5, tolerance 1e-05"):
+        experiment.require(module.compare(result._replace(constant_gradient=constant * [1, 1, 0.5, 1])))
 
 
 # Fashion-MNIST's files
@@ -154,10 +142,10 @@ def idx(array):
 
 
 @pytest.fixture
-def folder(example, tmp_path):
+def folder(tmp_path):
     """Files as Fashion-MNIST's with 12 and 4 images, the first two gzipped."""
     random = np.random.default_rng(0)
-    for i, name in enumerate(example("images").FILES):
+    for i, name in enumerate(load("images").FILES):
         n = 12 if i < 2 else 4
         array = random.integers(0, 10 if i % 2 else 256, n if i % 2 else (n, 28, 28), dtype=np.uint8)
         path = tmp_path / (f"{name}.gz" if i < 2 else name)
@@ -165,8 +153,8 @@ def folder(example, tmp_path):
     return tmp_path
 
 
-def test_idx_files_are_read(example, folder):
-    images = example("images")
+def test_idx_files_are_read(folder):
+    images = load("images")
     x, y, x_test, y_test = images.load_fashion_mnist(folder)
     assert x.shape == (12, 28, 28) and y_test.shape == (4,)
     raw = gzip.decompress((folder / "train-images-idx3-ubyte.gz").read_bytes())
@@ -190,14 +178,14 @@ def test_idx_files_are_read(example, folder):
         (gzip.compress(b"something longer than nothing", mtime=0)[:-9], "damaged gzip file"),
     ],
 )
-def test_damaged_idx_files_are_refused(example, tmp_path, content, message):
+def test_damaged_idx_files_are_refused(tmp_path, content, message):
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(ValueError, match=message):
-        example("images").read_idx(tmp_path / "file")
+        load("images").read_idx(tmp_path / "file")
 
 
-def test_idx_files_that_do_not_belong_together_are_refused(example, folder):
-    images = example("images")
+def test_idx_files_that_do_not_belong_together_are_refused(folder):
+    images = load("images")
     labels = folder / "t10k-labels-idx1-ubyte"
     labels.write_bytes(idx(np.zeros(5, np.uint8)))
     with pytest.raises(ValueError, match=r"images of shape \(4, 28, 28\) with labels of shape \(5,\)"):
@@ -207,8 +195,8 @@ def test_idx_files_that_do_not_belong_together_are_refused(example, folder):
         images.load_fashion_mnist(folder)
 
 
-def test_fashion_mnist_is_downloaded_and_checked(example, monkeypatch, tmp_path):
-    images, content = example("images"), gzip.compress(b"x", mtime=0)
+def test_fashion_mnist_is_downloaded_and_checked(monkeypatch, tmp_path):
+    images, content = load("images"), gzip.compress(b"x", mtime=0)
     monkeypatch.setattr(images.urllib.request, "urlopen", lambda url, timeout: io.BytesIO(content))
     with pytest.raises(ValueError, match="sent another file than expected"):
         images.download(tmp_path)
