@@ -23,7 +23,7 @@ import pandas as pd
 import adamx
 from adamx import plot
 from adamx.hyperparameters import NonNegative
-from adamx.numerics import ratio, root_plus
+from adamx.numerics import over_root
 
 STEPS, WINDOW = 10_000, 200
 B1, B2, EPS = 0.9, 0.999, 1e-7
@@ -56,8 +56,8 @@ class GradientOverRootPlusMomentum(adamx.Stage):
 
     def __call__(self, x, s, k):
         """The update of one leaf."""
-        d = root_plus(x.v, None, self.eps)
-        return x.write(d=d, u=ratio(x.g, d) + x.m), s
+        share, d = over_root(x.g, x.v, None, self.eps)
+        return x.write(d=d, u=share + x.m), s
 
 
 RULES = {
