@@ -3,7 +3,8 @@
 All in one process. Contestants take turns; times are medians, and "ratio" is the median over rounds of our time over the peer's, which a
 slow phase of the machine leaves alone. Below 1 ours is faster.
 
-    python benchmarks/step.py [--rules adam lion] [--workloads large many small] [--parts step compile accuracy] [--repeats 20] [--quick]
+    python benchmarks/step.py [--rules adam lion] [--workloads large many small] [--programs equal distinct]
+                              [--parts step compile accuracy] [--repeats 20] [--quick]
 """
 
 import argparse
@@ -26,6 +27,14 @@ SHAPES = {"large": ((32 * 2**20,), 1), "many": ((32, 1024), 1000), "small": ((64
 """Workload -> shape of a leaf, number of leaves."""
 
 QUICK_SHAPES = {"large": ((2**20,), 1), "many": ((32, 1024), 50), "small": ((64,), 50)}
+PROGRAMS = {
+    "equal": [(64,)] * 1000,
+    "four shapes": [(8, 16), (16,), (32, 8), (4, 4, 4)] * 25,
+    "distinct": [(i // 40 + 1, i % 40 + 1) for i in range(1000)],
+    "ten": [(64,)] * 10,
+}
+"""Programs that are compiled: name -> shapes of the leaves."""
+
 ROUNDS_A_SITTING = 5
 METHOD = (
     "one process; contestants in turns, a turn one unmeasured step and one measured; arrays allocated anew every 5 rounds; medians; "
@@ -56,11 +65,13 @@ def main():
         common.print_table("Time of a step, ms (ratio: ours / peer)", record["step"])
     if "compile" in options.parts:
         repeats = max(3, options.repeats // 8)
-        pairs = [measure_compilation(rule, shapes["small"], repeats) for rule in options.rules]
+        part = slice(None, None, 10 if options.quick else 1)
+        programs = {name: PROGRAMS[name][part] for name in options.programs}
+        pairs = [measure_compilation(rule, *program, repeats) for program in programs.items() for rule in options.rules]
         record["compile"] = [times for times, _ in pairs]
         record["size"] = [row for _, rows in pairs for row in rows]
-        common.print_table(f"Compilation, {shapes['small'][1]} leaves, s (ratio: ours / Optax)", record["compile"])
-        common.print_table(f"Size of the program, {shapes['small'][1]} leaves", record["size"])
+        common.print_table("Compilation, s (ratio: ours / Optax)", record["compile"])
+        common.print_table("Size of the program", record["size"])
     if "accuracy" in options.parts:
         record["accuracy"] = [accuracy(b2) for b2 in DECAYS]
         common.print_table("Adam, 200 steps: largest relative error of an update against float64", record["accuracy"])
@@ -72,6 +83,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rules", nargs="+", default=RULES, choices=RULES, metavar="RULE")
     parser.add_argument("--workloads", nargs="+", default=list(SHAPES), choices=SHAPES)
+    parser.add_argument("--programs", nargs="+", default=list(PROGRAMS), choices=PROGRAMS, help="which are compiled")
     parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
     parser.add_argument("--repeats", type=int, default=None, help="rounds (20, or 3 with --quick)")
     parser.add_argument("--quick", action="store_true", help="small sizes, few rounds: does it run?")
@@ -157,16 +169,15 @@ WHO = ("ours", "optax", "torch foreach", "torch fused")
 # Compilation
 
 
-def abstract_step(rule, size):
+def abstract_step(rule, shapes):
     """A new step function and its arguments without data, so that nothing is cached."""
-    shape, count = size
-    params = {f"leaf{i:04}": jax.ShapeDtypeStruct(shape, jnp.float32) for i in range(count)}
+    params = {f"leaf{i:04}": jax.ShapeDtypeStruct(shape, jnp.float32) for i, shape in enumerate(shapes)}
     return common.step_of(rule), (params, jax.eval_shape(rule.init, params), params)
 
 
-def compile_once(rule, size):
+def compile_once(rule, shapes):
     """Seconds of tracing and lowering, and of compilation, from empty caches; and how much program it is."""
-    step, example = abstract_step(rule, size)
+    step, example = abstract_step(rule, shapes)
     jax.clear_caches()
     # Python's garbage collector would visit all that the imports left behind, now in one contestant's time, now in the other's.
     gc.collect()
@@ -191,21 +202,21 @@ def equations(jaxpr):
     return len(jaxpr.eqns) + sum(equations(sub) for sub in inner)
 
 
-def measure_compilation(name, size, repeats):
+def measure_compilation(name, program, shapes, repeats):
     """One row of times (trace and lower, compile, and their sum) and two of sizes (ours, Optax's)."""
     makers = {"ours": common.ours, "optax": common.peer}
     times, sizes = {who: [] for who in makers}, {}
     for i in range(repeats):
         for who in list(makers)[:: -1 if i % 2 else 1]:
-            seconds, sizes[who] = compile_once(makers[who](name), size)
+            seconds, sizes[who] = compile_once(makers[who](name), shapes)
             times[who].append(seconds)
-    row = {"rule": name}
+    row = {"program": program, "rule": name}
     for what in ("lower", "compile", "sum"):
         seconds = {who: [one[what] for one in times[who]] for who in makers}
         row |= {f"{what} {who}": statistics.median(values) for who, values in seconds.items()}
         row[f"ratio {what}"] = paired_ratio(seconds["ours"], seconds["optax"])
-    print(f"compile {name}: ours {row['sum ours']:.2f} s, optax {row['sum optax']:.2f} s", flush=True)
-    return row, [{"rule": name, "of": who, **sizes[who]} for who in makers]
+    print(f"compile {program}, {name}: ours {row['sum ours']:.2f} s, optax {row['sum optax']:.2f} s", flush=True)
+    return row, [{"program": program, "rule": name, "of": who, **sizes[who]} for who in makers]
 
 
 # Accuracy
