@@ -21,6 +21,8 @@ def node(cls):
 
     A field whose annotation has a `convert(value, where)` is converted and checked by it in the constructor, and only there: JAX rebuilds
     nodes with tracers, None or plain objects in the place of numbers. Annotated `Kind | None`, it may be None, and then has no leaf.
+
+    As `adamx.stage` it makes a stage; `help(adamx.stages)` is a page on writing one.
     """
     cls = dataclasses.dataclass(frozen=True, eq=False, repr=False)(cls)
     fields = dataclasses.fields(cls)

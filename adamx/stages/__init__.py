@@ -1,5 +1,59 @@
-"""The pieces that rules are lines of. Each is written for one array; see `base.Stage`."""
+"""The pieces that rules are lines of, and how to write one.
 
+A stage is written for one array. It gets a record of the step, `Signal`, reads some of its fields and writes some; what it must remember
+it keeps in slots. It is a frozen dataclass: its fields are its hyperparameters, and leaves of the rule's tree. This one divides the
+gradient of each leaf by the average size that it had so far:
+
+>>> @stage
+... class ByAverageNorm(Stage):
+...     '''g <- g / (n_t / (1 - decay^t) + eps),    n_t = decay n_{t-1} + (1 - decay) ||g_t||'''
+...
+...     decay: Decay = 0.9  # kept as 1 - decay, exact near 1
+...     eps: NonNegative = 1e-8  # checked when the rule is built
+...
+...     slots = (Slot("norm", signed=False, shape=one_per_leaf),)  # one number a leaf; without `shape`, one a coordinate
+...     scalar_slots = ("norm_log_decay",)  # what of `scalars` is kept for the next step
+...     reads, writes = {"g"}, {"g"}
+...     elementwise = False  # a coordinate depends on others of its leaf
+...
+...     def scalars(self, t, last):  # once a step, for all leaves: the rate, the factor `debias`, and the new scalar slot
+...         return average_scalars(self.decay, t, last, "norm_log_decay")
+...
+...     def __call__(self, x, s, k):  # once a leaf: signal, slots and scalars in, signal and slots out
+...         size = average(s["norm"], norm(x.g), k["rate"])
+...         return x.write(g=ratio(x.g, size * k["debias"] + self.eps)), {"norm": size}
+
+It goes into a line as any other, and the rule is a rule like any other: schedules, `vmap` over `decay`, None gradients, bfloat16 parameters
+and checkpoints need nothing more from it.
+
+>>> rule = update_rule(ByAverageNorm(0.99), Momentum(0.9), TakeMomentum(), LearningRate(0.1))
+>>> params = {"w": jnp.array([3.0, -4.0])}
+>>> updates, state = rule.update(params, rule.init(params))
+>>> print(updates["w"].round(4))
+[-0.06  0.08]
+
+- **Hyperparameters.** A field annotated `Number`, `NonNegative`, `Positive` or `Decay` takes a number, an array or a schedule, and is
+  checked. In `scalars` and `__call__` it is a scalar array; of a `Decay`, `complement` is the array 1 - beta. A field made by `static()` is
+  structure instead: a string or a flag, hashable, compared by value.
+- **Arithmetic** is in float32 (float64, complex where the leaf is), whatever the dtypes of parameters and storage. `average`, `ratio`,
+  `root`, `norm` and `abs_sq` have the right values and derivatives at zeros and at the ends of the range.
+- **Work done once** belongs into `scalars`: what depends on hyperparameters and the step number, not on the leaf.
+- **State**: slots start at zero, or at what `initial` says. Names are unique in a rule. A scalar slot is 0 before the first step.
+- **Leaves**: `on_leaves` tells on which the stage acts; `masked(stage, mask)` does it from outside. A `Wrapper` modifies another stage.
+- **Branches** in a step are `jnp.where`: the step number `t` and all arrays are traced. What the code itself reads (a global, an
+  attribute) is read anew in each trace.
+"""
+
+from adamx.hyperparameters import Decay as Decay
+from adamx.hyperparameters import NonNegative as NonNegative
+from adamx.hyperparameters import Number as Number
+from adamx.hyperparameters import Positive as Positive
+from adamx.numerics import abs_sq as abs_sq
+from adamx.numerics import average as average
+from adamx.numerics import norm as norm
+from adamx.numerics import rate_of as rate_of
+from adamx.numerics import ratio as ratio
+from adamx.numerics import root as root
 from adamx.stages.base import MaskOfTree as MaskOfTree
 from adamx.stages.base import OnUpdate as OnUpdate
 from adamx.stages.base import SecondMomentStage as SecondMomentStage
@@ -8,6 +62,7 @@ from adamx.stages.base import Stage as Stage
 from adamx.stages.base import Wrapper as Wrapper
 from adamx.stages.base import average_scalars as average_scalars
 from adamx.stages.base import masked as masked
+from adamx.stages.base import one_per_leaf as one_per_leaf
 from adamx.stages.base import stage as stage
 from adamx.stages.decay import CoupledDecay as CoupledDecay
 from adamx.stages.decay import DecoupledDecay as DecoupledDecay
@@ -51,3 +106,4 @@ from adamx.stages.step import LearningRate as LearningRate
 from adamx.stages.step import Sign as Sign
 from adamx.stages.step import TakeMomentum as TakeMomentum
 from adamx.stages.step import TrustRatio as TrustRatio
+from adamx.structure import static as static
