@@ -191,9 +191,13 @@ def describe(x):
 
 
 def _array(x, what, path, i):
-    if not (isinstance(x, jax.Array) and x.dtype in DIFFERENTIABLE):
-        differentiable(x, f"{what} {path(i)}")
-    return x if isinstance(x, jax.Array) else jnp.asarray(x)
+    if isinstance(x, jax.Array) and x.dtype in DIFFERENTIABLE:
+        return x
+    differentiable(x, f"{what} {path(i)}")
+    try:
+        return jnp.asarray(x)
+    except TypeError:
+        raise TypeError(f"{what} {path(i)} must be an array (or None), got {type(x).__name__}.") from None
 
 
 def _check_leaves(path, stored_slots, gs, ps, kept):
