@@ -13,6 +13,11 @@ each point and seed.
 A lane's numbers are those of the same rule trained alone (`train`), up to rounding.
 """
 
+from adamx.sweep.figures import curves as curves
+from adamx.sweep.figures import heat_map as heat_map
+from adamx.sweep.figures import rungs as rungs
+from adamx.sweep.figures import sensitivity as sensitivity
+from adamx.sweep.lanes import train as train
 from adamx.sweep.points import Points as Points
 from adamx.sweep.points import listed as listed
 from adamx.sweep.points import zipped as zipped
@@ -21,7 +26,6 @@ from adamx.sweep.result import Result as Result
 from adamx.sweep.result import load as load
 from adamx.sweep.runner import evaluate as evaluate
 from adamx.sweep.runner import run as run
-from adamx.sweep.lanes import train as train
 from adamx.sweep.spaces import choice as choice
 from adamx.sweep.spaces import linear as linear
 from adamx.sweep.spaces import log as log

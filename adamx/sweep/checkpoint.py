@@ -83,7 +83,9 @@ class Folder:
         self.hash = hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()
         if not (self.path / DEFINITION).exists():
             if found := sorted(self.path.glob("chunk-*.npz")):
-                raise ValueError(f"{self.path} has {found[0].name}, but no {DEFINITION}: give the sweep another folder.")
+                raise ValueError(
+                    f"{self.path} has {found[0].name}, but no {DEFINITION}: give the sweep another folder."
+                )
             if writes:
                 with files.whole(self.path / DEFINITION) as temporary:
                     temporary.write_text(json.dumps(definition | {"hash": self.hash}, indent=1) + "\n")
@@ -104,7 +106,9 @@ class Folder:
         changed = [name for name in names if stored.get(name) != definition.get(name)]
         if changed:
             was = "; ".join(f"{n}: {stored.get(n, 'none')} there, {definition.get(n, 'none')} now" for n in changed)
-            raise ValueError(f"{self.path} holds another sweep ({was}). Give this one another folder, or remove that one.")
+            raise ValueError(
+                f"{self.path} holds another sweep ({was}). Give this one another folder, or remove that one."
+            )
 
     def load(self, chunk, shapes):
         """What `save` was given for this chunk, or None.
@@ -123,7 +127,7 @@ class Folder:
         if not path.exists():
             return None
         try:
-            with np.load(path) as stored:
+            with path.open("rb") as file, np.load(file) as stored:
                 arrays = dict(stored)
             if str(arrays.pop("hash")) != self.hash or arrays.pop("points").tolist() != chunk.points.tolist():
                 raise ValueError("it is of another sweep")

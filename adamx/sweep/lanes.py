@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from adamx.sweep.tasks import LOSS, functions_of
@@ -42,10 +41,29 @@ class Stretch(NamedTuple):
     devices: Any = None
 
 
-def begin(functions, rule, seed):
+class Fresh(NamedTuple):
+    """What a seed decides.
+
+    Attributes:
+      params: The first parameters.
+      aux: The first auxiliary state, or ().
+      key: The key of the batches.
+    """
+
+    params: Any
+    aux: Any
+    key: jax.Array
+
+
+def fresh(functions, seed):
+    """The `Fresh` of a seed."""
+    for_params, for_batches = jax.random.split(jax.random.key(seed))
+    return Fresh(*functions.init(for_params), for_batches)
+
+
+def begin(rule, fresh):
     """A lane before its first step."""
-    params, aux = functions.init(_keys(seed)[0])
-    return Lane(params, aux, rule.init(params), jnp.full([], ALIVE, jnp.int32))
+    return Lane(fresh.params, fresh.aux, rule.init(fresh.params), jnp.full([], ALIVE, jnp.int32))
 
 
 def advance(functions, rule, key, lane, step, active):
@@ -72,28 +90,30 @@ def train(task, rule, *, steps, seed=0):
     Returns:
       The parameters after `steps` steps, and the losses met, shape (steps,).
 
-    >>> task = Task(lambda key: jnp.ones(2), lambda p, batch: jnp.sum(p**2), lambda key, step: None)
-    >>> params, losses = train(task, adam(0.1), steps=3)
+    >>> from adamx import sweep
+    >>> task = sweep.Task(lambda key: jnp.ones(2), lambda p, batch: jnp.sum(p**2), lambda key, step: None)
+    >>> params, losses = sweep.train(task, adam(0.1), steps=3)
     >>> print(params.round(3), losses.round(3))
     [0.702 0.702] [2.   1.62 1.28]
     """
     functions = functions_of(task)
+    start = fresh(functions, seed)
 
     def step(lane, t):
-        return advance(functions, rule, _keys(seed)[1], lane, t, True)
+        return advance(functions, rule, start.key, lane, t, True)
 
-    lane, losses = jax.lax.scan(step, begin(functions, rule, seed), jnp.arange(steps, dtype=jnp.int32))
+    lane, losses = jax.lax.scan(step, begin(rule, start), jnp.arange(steps, dtype=jnp.int32))
     return lane.params, losses
 
 
-def stretch(functions, rules, lanes, seeds, active, start, *, length):
+def stretch(functions, rules, lanes, fresh, active, start, *, length):
     """`length` steps of every lane from step `start`, and an evaluation.
 
     Args:
       functions: `Functions`.
       rules: A batched rule, leaves (points,).
       lanes: `Lane`, leaves (points, seeds, ...); not read where `start` is 0.
-      seeds: uint32 (seeds,).
+      fresh: `Fresh`, leaves (seeds, ...).
       active: Boolean (points, seeds): which lanes go on.
       start: int32 scalar.
       length: Number of steps.
@@ -102,38 +122,24 @@ def stretch(functions, rules, lanes, seeds, active, start, *, length):
       lanes, and metric -> float32 (points, seeds), NaN where the lane is dead.
     """
 
-    def first(seed):
-        # The same for all points, and a branch not taken costs nothing.
-        fresh = functools.partial(functions.init, _keys(seed)[0])
-        nothing = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(fresh))
-        return jax.lax.cond(start == 0, fresh, lambda: nothing)
-
-    def one(rule, lane, seed, fresh, active):
-        params, aux = fresh
-        fresh = Lane(params, aux, rule.init(params), jnp.full([], ALIVE, jnp.int32))
-        lane = jax.tree.map(lambda new, old: jnp.where(start == 0, new, old), fresh, lane)
-        key = _keys(seed)[1]
+    def one(rule, lane, fresh, active):
+        lane = jax.tree.map(lambda new, old: jnp.where(start == 0, new, old), begin(rule, fresh), lane)
 
         def step(carry, t):
             lane, total = carry
-            lane, loss = advance(functions, rule, key, lane, t, active)
+            lane, loss = advance(functions, rule, fresh.key, lane, t, active)
             return (lane, total + loss.astype(jnp.float32)), None
 
-        (lane, total), _ = jax.lax.scan(step, (lane, jnp.float32(0)), start + jnp.arange(length, dtype=jnp.int32))
+        steps = start + jnp.arange(length, dtype=jnp.int32)
+        (lane, total), _ = jax.lax.scan(step, (lane, jnp.float32(0)), steps)
         died_at = _with_parameters(lane, start, start + length)
         metrics = {LOSS: total / length, **functions.evaluate(lane.params, lane.aux)}
         metrics = {name: jnp.where(died_at == ALIVE, jnp.float32(m), jnp.nan) for name, m in metrics.items()}
         return lane._replace(died_at=died_at), metrics
 
     # What depends on the seed alone (the batch) is computed once for all points.
-    per_seed = jax.vmap(one, in_axes=(None, 0, 0, 0, 0))
-    per_point = jax.vmap(per_seed, in_axes=(0, 0, None, None, 0))
-    return per_point(rules, lanes, seeds, jax.vmap(first)(seeds), active)
-
-
-def _keys(seed):
-    """The keys of a seed for the parameters and for the batches."""
-    return jax.random.split(jax.random.key(seed))
+    per_seed = jax.vmap(one, in_axes=(None, 0, 0, 0))
+    return jax.vmap(per_seed, in_axes=(0, 0, None, 0))(rules, lanes, fresh, active)
 
 
 def _finite(tree):
@@ -150,41 +156,48 @@ def _with_parameters(lane, start, end):
 # Compiled
 
 
-def compiled(functions, rules, seeds, points, kind):
-    """The program `stretch` for the first `points` of a batched rule: (compiled, the shapes of its lanes).
+@functools.partial(jax.jit, static_argnames="sharding")
+def all_fresh(functions, seeds, sharding=None):
+    """`fresh` of all seeds, uint32 (seeds,): compiled once, whatever the rules."""
+    out = jax.vmap(functools.partial(fresh, functions))(seeds)
+    return out if sharding is None else jax.lax.with_sharding_constraint(out, sharding)
+
+
+def compiled(functions, rules, points, seeds, kind):
+    """The program `stretch` for a batched rule: (the compiled program, the shapes of its lanes).
 
     Compiled once for all sweeps of the same functions, structure of rule, shapes and `Stretch` (the last 64 are kept).
 
     Args:
       functions: `Functions`.
-      rules: A batched rule with any number of points.
-      seeds: How many.
-      points: How many.
+      rules: A batched rule, with any number of points.
+      points, seeds: How many in the program.
       kind: `Stretch`.
     """
     leaves, tree = jax.tree.flatten((functions, rules))
     count = len(jax.tree.leaves(functions))
-    shapes = [(np.shape(a), jax.dtypes.canonicalize_dtype(a.dtype)) for a in leaves[:count]]
-    shapes += [((points,), jax.dtypes.canonicalize_dtype(a.dtype)) for a in leaves[count:]]
-    return _compiled(tree, tuple(shapes), points, seeds, kind, bool(jax.config.jax_enable_x64))
+    shapes = [jnp.shape(a) if i < count else (points,) for i, a in enumerate(leaves)]
+    dtypes = [jax.dtypes.canonicalize_dtype(a.dtype) for a in leaves]
+    pairs = tuple(zip(shapes, dtypes, strict=True))
+    return _compiled(tree, pairs, points, seeds, kind, bool(jax.config.jax_enable_x64))
 
 
 @functools.lru_cache(maxsize=64)
-def _compiled(tree, shapes, points, seeds, kind, x64):
-    over_points, everywhere = shardings(kind)
-    functions, rules = tree.unflatten([jax.ShapeDtypeStruct(*s) for s in shapes])
+def _compiled(tree, leaves, points, seeds, kind, x64):
+    functions, rules = tree.unflatten([jax.ShapeDtypeStruct(*leaf) for leaf in leaves])
     one_rule = jax.tree.map(lambda a: jax.ShapeDtypeStruct((), a.dtype), rules)
-    one_lane = jax.eval_shape(begin, functions, one_rule, jax.ShapeDtypeStruct((), jnp.uint32))
-    lanes = jax.tree.map(lambda a: jax.ShapeDtypeStruct((points, seeds, *a.shape), a.dtype), one_lane)
-    vector = jax.ShapeDtypeStruct((seeds,), jnp.uint32)
-    active = jax.ShapeDtypeStruct((points, seeds), jnp.bool)
-    start = jax.ShapeDtypeStruct((), jnp.int32)
+    one_fresh = jax.eval_shape(fresh, functions, jax.ShapeDtypeStruct((), jnp.uint32))
+    one_lane = jax.eval_shape(begin, one_rule, one_fresh)
+    batched = lambda *n: lambda a: jax.ShapeDtypeStruct((*n, *a.shape), a.dtype)  # noqa: E731
+    lanes = jax.tree.map(batched(points, seeds), one_lane)
+    active, start = jax.ShapeDtypeStruct((points, seeds), jnp.bool), jax.ShapeDtypeStruct((), jnp.int32)
     options = {}
     if kind.devices is not None:
-        options["in_shardings"] = (everywhere, over_points, over_points, everywhere, over_points, everywhere)
-        options["out_shardings"] = (over_points, everywhere)
-    run = jax.jit(functools.partial(stretch, length=kind.length), donate_argnums=2, **options)
-    return run.lower(functions, rules, lanes, vector, active, start).compile(), lanes
+        own, all_ = shardings(kind)
+        options = {"in_shardings": (all_, own, own, all_, own, all_), "out_shardings": (own, all_)}
+    program = jax.jit(functools.partial(stretch, length=kind.length), donate_argnums=2, **options)
+    lowered = program.lower(functions, rules, lanes, jax.tree.map(batched(seeds), one_fresh), active, start)
+    return lowered.compile(), lanes
 
 
 def shardings(kind):

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from adamx.rule import UpdateRule
+from adamx.sweep.alike import unified
 from adamx.transforms import Chain
 
 
@@ -153,7 +154,7 @@ def _built(constructor, row):
             raise TypeError(
                 f"{call}: {jax.tree_util.keystr(path).lstrip('.')} must be one number for a point, got {leaf!r}."
             )
-    return rule
+    return unified(rule)
 
 
 def _check_structures(points):

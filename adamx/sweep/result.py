@@ -65,7 +65,7 @@ class Result:
       reached_at: Step at which it was seen to have reached the target, likewise.
       stopped_at: Rung after which a point was stopped, int array (n,), likewise.
       maximise: Names of the metrics of which more is better.
-      programs: Number of programs that were run.
+      took: Bytes that each program that was run took, on each device, by the compiler's own figures.
     """
 
     names: list[str]
@@ -78,7 +78,7 @@ class Result:
     reached_at: np.ndarray
     stopped_at: np.ndarray
     maximise: tuple[str, ...]
-    programs: int = 0
+    took: tuple[int, ...] = ()
 
     def __repr__(self):
         died = int(np.sum(self.died_at != NEVER))
@@ -105,10 +105,11 @@ class Result:
         return np.where(np.isnan(mean), worst, mean)
 
     def table(self):
-        """A pandas frame with a row a lane: name, hyperparameters, seed, status, died_at, steps, and of each metric the final and the best value.
+        """A pandas frame with a row a lane.
 
-        status is "finished", "diverged", "reached" (the target) or "stopped" (by halving); died_at and reached_at are absent where it never
-        happened. Hyperparameters that are no numbers or strings are shown by name.
+        Columns: name; every hyperparameter (by name where it is no number or string); seed; status, "finished", "diverged", "reached" (the
+        target) or "stopped" (by halving); died_at and reached_at, absent where that did not happen; steps made; and of each metric the
+        final and the best value.
         """
         import pandas as pd
 
@@ -186,7 +187,7 @@ class Result:
             "seeds": self.seeds,
             "metrics": list(self.metrics),
             "maximise": self.maximise,
-            "programs": self.programs,
+            "took": self.took,
         }
         arrays = {name: getattr(self, name) for name in ("at", "died_at", "reached_at", "stopped_at")}
         arrays |= {f"metric {name}": values for name, values in self.metrics.items()}
@@ -202,7 +203,7 @@ def load(path):
     """
     path = _npz(path)
     try:
-        with np.load(path) as stored:
+        with path.open("rb") as file, np.load(file) as stored:
             arrays = dict(stored)
         header = json.loads(str(arrays.pop("header")))
         if header.pop("format") != FORMAT:
@@ -210,7 +211,9 @@ def load(path):
         metrics = {name: arrays.pop(f"metric {name}") for name in header.pop("metrics")}
         header["rows"] = [{name: _resolved(value) for name, value in row.items()} for row in header["rows"]]
         header["constructors"] = {name: _resolved(value) for name, value in header["constructors"].items()}
-        return Result(**header | {"maximise": tuple(header["maximise"])}, metrics=metrics, **arrays)
+        return Result(
+            **header | {name: tuple(header[name]) for name in ("maximise", "took")}, metrics=metrics, **arrays
+        )
     except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is no result of a sweep, or is damaged ({error}).") from error
 

@@ -1,5 +1,7 @@
 """Runs a sweep: trains its chunks stretch by stretch, records, and decides who goes on."""
 
+import dataclasses
+import functools
 import sys
 
 import jax
@@ -110,6 +112,7 @@ class _Sweep:
         self.result = setup.blank()
         self.over_points, self.everywhere = lanes.shardings(setup.kind)
         self.functions = _put(setup.functions, self.everywhere)
+        self.fresh = functools.cache(self._fresh)
         self.waiting = {}
         self.programs = {}
         self.fits = {}
@@ -127,8 +130,7 @@ class _Sweep:
                     going &= self._kept(np.flatnonzero(going), end)
         finally:
             self.progress.close()
-        ran = {key[:2] + key[2:] for key in self.programs}
-        return result.__class__(**vars(result) | {"programs": len(ran)})
+        return dataclasses.replace(result, took=tuple(self.programs.values()))
 
     def _kept(self, points, rung):
         """Stops those of `points` that do not get beyond a rung; which of all are not stopped."""
@@ -165,12 +167,12 @@ class _Sweep:
             yield from chunks.chunks_of(number, begin, end, points, len(setup.seeds), min(size, most), seeds_at_once)
 
     def _program(self, number, points, seeds):
-        return lanes.compiled(self.setup.functions, self.setup.batches[number].rules, seeds, points, self.setup.kind)
+        return lanes.compiled(self.setup.functions, self.setup.batches[number].rules, points, seeds, self.setup.kind)
 
     def _train(self, chunk):
         """All stretches of a chunk, from where the folder has it."""
         program, shapes = self._program(chunk.batch, chunk.size, len(chunk.seeds))
-        self.programs[chunk.batch, chunk.size, len(chunk.seeds)] = program
+        self.programs[chunk.batch, chunk.size, len(chunk.seeds)] = lanes.bytes_of(program)
         where = np.ix_(chunk.points, chunk.seeds)
         step, carried = chunk.begin, None
         if self.folder and (saved := self.folder.load(chunk, shapes)):
@@ -191,7 +193,7 @@ class _Sweep:
         batch, where = self.setup.batches[chunk.batch], np.ix_(chunk.points, chunk.seeds)
         filled = np.resize(np.searchsorted(batch.members, chunk.points), chunk.size)
         rules = _put(jax.tree.map(lambda a: a[filled], batch.rules), self.over_points)
-        seeds = _put(np.array(self.setup.seeds, np.uint32)[chunk.seeds], self.everywhere)
+        fresh = self.fresh(tuple(self.setup.seeds[i] for i in chunk.seeds))
         if carried is None:
             carried = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), shapes)
         state, carried = _put(carried, self.over_points), None
@@ -199,7 +201,7 @@ class _Sweep:
             active = np.zeros((chunk.size, len(chunk.seeds)), bool)
             active[: len(chunk.points)] = self.result.going[where]
             inputs = _put(active, self.over_points), _put(np.int32(step), self.everywhere)
-            state, metrics = program(self.functions, rules, state, seeds, *inputs)
+            state, metrics = program(self.functions, rules, state, fresh, *inputs)
             step += self.setup.kind.length
             self._record(where, step, _fetch(metrics), _fetch(state.died_at))
             ended = not self.result.going[where].any()
@@ -211,6 +213,10 @@ class _Sweep:
                 self.folder.save(chunk, step, carried, self._recorded(where))
             self._show(self.setup.kind.length * where[0].size * where[1].size)
         return carried
+
+    def _fresh(self, seeds):
+        seeds = _put(np.array(seeds, np.uint32), self.everywhere)
+        return lanes.all_fresh(self.functions, seeds, sharding=self.everywhere)
 
     def _gathered(self, chunk, shapes):
         """The lanes of a chunk, out of those that wait."""
@@ -257,7 +263,8 @@ def _put(tree, sharding):
         if sharding is None and isinstance(array, jax.Array):
             return array
         array = np.asarray(array)
-        array = array.astype(jax.dtypes.canonicalize_dtype(array.dtype))
+        with np.errstate(over="ignore"):
+            array = array.astype(jax.dtypes.canonicalize_dtype(array.dtype))
         if sharding is None:
             return jax.device_put(array)
         return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])

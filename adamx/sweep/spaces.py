@@ -158,7 +158,9 @@ class Space:
         varied = self._varied()
         units = sample(len(varied))
         rows = [{n: d.at(float(u)) for (n, d), u in zip(varied.items(), us, strict=True)} for us in units]
-        return listed(self.constructor, [{name: row.get(name, d) for name, d in self.dimensions.items()} for row in rows])
+        return listed(
+            self.constructor, [{name: row.get(name, d) for name, d in self.dimensions.items()} for row in rows]
+        )
 
 
 def warmup_cosine(peak, steps, *, warmup=0.0, end=0.0):
@@ -172,8 +174,8 @@ def warmup_cosine(peak, steps, *, warmup=0.0, end=0.0):
       warmup: Share of the run, in [0, 1).
       end: The last learning rate, as a share of the peak.
 
-    >>> print(jax.vmap(warmup_cosine(1.0, 8, warmup=0.25))(jnp.arange(9)).round(3))
-    [0.    0.5   1.    0.933 0.75  0.5   0.25  0.067 0.   ]
+    >>> print(*(f"{rate:.3f}" for rate in jax.vmap(warmup_cosine(1.0, 8, warmup=0.25))(jnp.arange(9))))
+    0.000 0.500 1.000 0.933 0.750 0.500 0.250 0.067 0.000
     """
     return jax.tree_util.Partial(_warmup_cosine, peak, float(steps), warmup, end)
 

@@ -72,22 +72,24 @@ class Epochs:
         """The rows of batch number `step`."""
         size = len(jax.tree.leaves(arrays)[0])
         epoch, number = jnp.divmod(step, size // self.batch_size)
-        rows = shuffled(jax.random.fold_in(key, epoch), number * self.batch_size + jnp.arange(self.batch_size), size)
+        rows = shuffled(key, epoch, number * self.batch_size + jnp.arange(self.batch_size), size)
         return jax.tree.map(lambda a: a[rows], arrays)
 
 
-def shuffled(key, positions, size):
-    """What stands at `positions` of a random permutation of range(size): int32, of their shape.
+def shuffled(key, epoch, positions, size):
+    """What stands at `positions` of a random permutation of range(size), another for each key and epoch: int32, of their shape.
 
     A keyed bijection (eight alternating Feistel rounds on a rectangle of just over `size` cells, walked until inside), so that a batch
     costs what its own rows cost, not a sort of all rows at every step.
 
-    >>> sorted(shuffled(jax.random.key(0), jnp.arange(7), 7).tolist())
+    >>> sorted(shuffled(jax.random.key(0), 3, jnp.arange(7), 7).tolist())
     [0, 1, 2, 3, 4, 5, 6]
     """
     width = math.isqrt(size - 1) + 1
     height = -(-size // width)
-    keys = jax.random.bits(key, (8,), jnp.uint32)
+    keys = jnp.arange(8, dtype=jnp.uint32)
+    for word in (*jax.random.key_data(key), jnp.uint32(epoch)):
+        keys = _hash(keys, word)
 
     def moved(i):
         row, column = i // width, i % width

@@ -1,0 +1,88 @@
+"""Pictures of a sweep's result: figures of `adamx.plot`, to be written with `adamx.plot.save`."""
+
+import numpy as np
+
+from adamx import plot
+from adamx.sweep.points import columns_of
+from adamx.sweep.tasks import LOSS
+
+
+def sensitivity(result, metric=LOSS, by="learning_rate", *, log_y=True):
+    """How much a hyperparameter matters: a curve for each name, with a band over seeds, and the best value marked.
+
+    A cross along the top is a value at which a lane diverged. Where other hyperparameters vary too, each value is shown with the best.
+    """
+    values, scores = {}, {}
+    for name in result.constructors:
+        best = _best_by(result, metric, name, by)
+        values[name] = [value for (value,) in best]
+        scores[name] = result.final(metric)[list(best.values())]
+    chosen = {name: int(np.argmin(_ranks(result, metric, own))) for name, own in scores.items()}
+    drawn = {name: np.where(np.isnan(own).any(axis=1, keepdims=True), np.nan, own) for name, own in scores.items()}
+    figure = plot.sensitivity(values, drawn, y_label=f"{metric} at the end", log_y=log_y, chosen=chosen)
+    (ax,) = figure.axes
+    ax.set_xlabel(by)
+    for i, (name, own) in enumerate(scores.items()):
+        lost = np.isnan(own).any(axis=1)
+        if lost.any():
+            style = {"color": plot.look(i)["color"], "marker": "x", "linestyle": "", "clip_on": False}
+            height = np.full(lost.sum(), 1 - 0.02 * i)
+            ax.plot(np.array(values[name])[lost], height, transform=ax.get_xaxis_transform(), **style)
+    if np.isnan(np.concatenate(list(scores.values()))).any():
+        ax.set_title("x: a lane diverged", loc="right", fontsize=8)
+    return figure
+
+
+def heat_map(result, rows, columns, metric=LOSS, name=None):
+    """The mean over seeds of a metric at the end, over two hyperparameters; empty where a lane diverged.
+
+    Where others vary too, each pair is shown with the best of them.
+    """
+    best = _best_by(result, metric, name, rows, columns)
+    first, second = (sorted(set(own)) for own in zip(*best, strict=True))
+    values = np.full((len(first), len(second)), np.nan)
+    scores = result.scores(metric)
+    for (row, column), point in best.items():
+        values[first.index(row), second.index(column)] = scores[point] if np.isfinite(scores[point]) else np.nan
+    labels = {"row_label": rows, "column_label": columns, "value_label": f"{metric} at the end"}
+    return plot.heat_map(values, [_tick(v) for v in first], [_tick(v) for v in second], **labels)
+
+
+def curves(result, metric=LOSS, *, log_y=True):
+    """A metric over the run for the best point of each name, with a band over seeds."""
+    series = {name: result.metrics[metric][result.best(name, metric).index] for name in result.constructors}
+    figure = plot.curves([(metric, {name: (result.at, own) for name, own in series.items()})])
+    figure.axes[0].set_yscale("log" if log_y else "linear")
+    return figure
+
+
+def rungs(result, metric=LOSS, *, log_y=True):
+    """What halving did: the mean over seeds of every point, to the rung at which it was stopped."""
+    ended = np.where(result.stopped_at < 0, result.at[-1], result.stopped_at)
+    return plot.rungs(result.at, result.metrics[metric].mean(axis=1), ended, y_label=metric, log_y=log_y)
+
+
+def _best_by(result, metric, name, *columns):
+    """Values of `columns`, sorted -> the best point that has them (of one name)."""
+    for column in columns:
+        if column not in columns_of(result.rows):
+            raise ValueError(
+                f"the sweep has no hyperparameter {column!r}; it has {', '.join(columns_of(result.rows))}."
+            )
+    ranks, best = _ranks(result, metric, result.final(metric)), {}
+    for i, row in enumerate(result.rows):
+        if name in (None, result.names[i]) and all(column in row for column in columns):
+            values = tuple(row[column] for column in columns)
+            if values not in best or ranks[i] < ranks[best[values]]:
+                best[values] = i
+    return dict(sorted(best.items()))
+
+
+def _ranks(result, metric, values):
+    """The mean over seeds, less is better; infinite where a lane diverged."""
+    mean = values.astype(np.float64).mean(axis=1) * (-1 if metric in result.maximise else 1)
+    return np.where(np.isnan(mean), np.inf, mean)
+
+
+def _tick(value):
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
