@@ -6,6 +6,8 @@ from adamx import plot
 from adamx.sweep.points import columns_of
 from adamx.sweep.tasks import LOSS
 
+DECADE = 10
+
 
 def sensitivity(result, metric=LOSS, by="learning_rate", *, log_y=True):
     """How much a hyperparameter matters: a curve for each name, with a band over seeds, and the best value marked.
@@ -22,6 +24,7 @@ def sensitivity(result, metric=LOSS, by="learning_rate", *, log_y=True):
     figure = plot.sensitivity(values, drawn, y_label=f"{metric} at the end", log_y=log_y, chosen=chosen)
     (ax,) = figure.axes
     ax.set_xlabel(by)
+    _limit(ax, np.concatenate([np.ravel(own) for own in drawn.values()]), log_y)
     for i, (name, own) in enumerate(scores.items()):
         lost = np.isnan(own).any(axis=1)
         if lost.any():
@@ -45,7 +48,10 @@ def heat_map(result, rows, columns, metric=LOSS, name=None):
     for (row, column), point in best.items():
         values[first.index(row), second.index(column)] = scores[point] if np.isfinite(scores[point]) else np.nan
     labels = {"row_label": rows, "column_label": columns, "value_label": f"{metric} at the end"}
-    return plot.heat_map(values, [_tick(v) for v in first], [_tick(v) for v in second], **labels)
+    figure = plot.heat_map(values, [_tick(v) for v in first], [_tick(v) for v in second], **labels)
+    if np.nanmin(values) > 0 and np.nanmax(values) > DECADE * np.nanmin(values):
+        _in_logarithm(figure.axes[0])
+    return figure
 
 
 def curves(result, metric=LOSS, *, log_y=True):
@@ -59,7 +65,27 @@ def curves(result, metric=LOSS, *, log_y=True):
 def rungs(result, metric=LOSS, *, log_y=True):
     """What halving did: the mean over seeds of every point, to the rung at which it was stopped."""
     ended = np.where(result.stopped_at < 0, result.at[-1], result.stopped_at)
-    return plot.rungs(result.at, result.metrics[metric].mean(axis=1), ended, y_label=metric, log_y=log_y)
+    values = result.metrics[metric].mean(axis=1)
+    figure = plot.rungs(result.at, values, ended, y_label=metric, log_y=log_y)
+    _limit(figure.axes[0], values, log_y)
+    return figure
+
+
+def _limit(ax, values, log_y):
+    """Leaves out what is four decades above the least: runs that all but diverged, beside which nothing else is told apart."""
+    least = np.nanmin(values)
+    if log_y and least > 0 and np.nanmax(values) > least * DECADE**4:
+        ax.set_ylim(least / 2, least * DECADE**4)
+
+
+def _in_logarithm(ax):
+    """Colours a heat map by the logarithm, each number in an ink that is seen on its colour."""
+    (image,) = ax.images
+    image.set_norm("log")
+    for text in ax.texts:
+        column, row = text.get_position()
+        red, green, blue, _ = image.cmap(image.norm(image.get_array()[row, column]))
+        text.set_color("black" if 0.3 * red + 0.6 * green + 0.1 * blue > 0.5 else "white")
 
 
 def _best_by(result, metric, name, *columns):

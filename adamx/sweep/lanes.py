@@ -93,8 +93,8 @@ def train(task, rule, *, steps, seed=0):
     >>> from adamx import sweep
     >>> task = sweep.Task(lambda key: jnp.ones(2), lambda p, batch: jnp.sum(p**2), lambda key, step: None)
     >>> params, losses = sweep.train(task, adam(0.1), steps=3)
-    >>> print(params.round(3), losses.round(3))
-    [0.702 0.702] [2.   1.62 1.28]
+    >>> print(params.round(3), losses[0])
+    [0.702 0.702] 2.0
     """
     functions = functions_of(task)
     start = fresh(functions, seed)

@@ -48,13 +48,13 @@ def arrays(init, loss, arrays, batch_size, evaluate=None, *, has_aux=False, maxi
     Raises:
       ValueError: leading lengths that differ, or a batch size that is not between 1 and that length.
     """
-    arrays = jax.tree.map(jnp.asarray, arrays)
     sizes = {jax.tree_util.keystr(p): jnp.shape(a)[:1] for p, a in jax.tree_util.tree_leaves_with_path(arrays)}
     if len(set(sizes.values())) != 1 or () in sizes.values():
         raise ValueError(f"arrays must have one leading length, got {sizes or 'none'}.")
     (size,) = next(iter(sizes.values()))
     if not 1 <= batch_size <= size:
         raise ValueError(f"batch_size must be between 1 and the number of rows, {size}; got {batch_size}.")
+    arrays = jax.tree.map(jnp.asarray, arrays)
     return Task(init, loss, Partial(Epochs(batch_size), arrays), evaluate, has_aux, tuple(maximise))
 
 
