@@ -9,17 +9,20 @@ from adamx.sweep.tasks import LOSS
 DECADE = 10
 
 
-def sensitivity(result, metric=LOSS, by="learning_rate", *, log_y=True):
-    """How much a hyperparameter matters: a curve for each name, with a band over seeds, and the best value marked.
+def sensitivity(result, metric=LOSS, by="learning_rate", *, chosen_by=None, log_y=True):
+    """How much a hyperparameter matters: a curve for each name, with a band over seeds, and the value marked that is best by `chosen_by`.
 
     A cross along the top is a value at which a lane diverged. Where other hyperparameters vary too, each value is shown with the best.
+    `chosen_by` is a metric; None for `metric` itself.
     """
     values, scores = {}, {}
+    chosen_by, chosen = chosen_by or metric, {}
+    ranks = _ranks(result, chosen_by)
     for name in result.constructors:
-        best = _best_by(result, metric, name, by)
+        best = _best_by(result, chosen_by, name, by)
         values[name] = [value for (value,) in best]
         scores[name] = result.final(metric)[list(best.values())]
-    chosen = {name: int(np.argmin(_ranks(result, metric, own))) for name, own in scores.items()}
+        chosen[name] = int(np.argmin(ranks[list(best.values())]))
     drawn = {name: np.where(np.isnan(own).any(axis=1, keepdims=True), np.nan, own) for name, own in scores.items()}
     figure = plot.sensitivity(values, drawn, y_label=f"{metric} at the end", log_y=log_y, chosen=chosen)
     (ax,) = figure.axes
@@ -95,7 +98,7 @@ def _best_by(result, metric, name, *columns):
             raise ValueError(
                 f"the sweep has no hyperparameter {column!r}; it has {', '.join(columns_of(result.rows))}."
             )
-    ranks, best = _ranks(result, metric, result.final(metric)), {}
+    ranks, best = _ranks(result, metric), {}
     for i, row in enumerate(result.rows):
         if name in (None, result.names[i]) and all(column in row for column in columns):
             values = tuple(row[column] for column in columns)
@@ -104,10 +107,9 @@ def _best_by(result, metric, name, *columns):
     return dict(sorted(best.items()))
 
 
-def _ranks(result, metric, values):
+def _ranks(result, metric):
     """The mean over seeds, less is better; infinite where a lane diverged."""
-    mean = values.astype(np.float64).mean(axis=1) * (-1 if metric in result.maximise else 1)
-    return np.where(np.isnan(mean), np.inf, mean)
+    return result.scores(metric) * (-1 if metric in result.maximise else 1)
 
 
 def _tick(value):
