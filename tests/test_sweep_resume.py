@@ -37,6 +37,10 @@ def whole():
     return sweep.run(cases.task(), points(), **OPTIONS)
 
 
+def times(folder):
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob("chunk-*.npz")}
+
+
 def digest(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
@@ -45,18 +49,15 @@ def test_killed_at_random_moments_it_gives_the_same_table(whole, tmp_path):
     rng = np.random.default_rng(int(os.environ.get("ADAMX_KILL_SEED", 0)))
     kills = int(os.environ.get("ADAMX_KILLS", 2))
     for _ in range(kills):
-        # From the first file on, as before it there is nothing to go on from.
-        before = len(list(tmp_path.glob("chunk-*.npz")))
+        before, begun = times(tmp_path), time.monotonic()
         process = subprocess.Popen([sys.executable, __file__, str(tmp_path)])
-        begun = time.monotonic()
-        while len(list(tmp_path.glob("chunk-*.npz"))) == before and process.poll() is None:
+        # From the first file that it writes on: before, it makes no headway.
+        while times(tmp_path) == before and process.poll() is None:
             assert time.monotonic() < begun + 100
-            time.sleep(0.01)
-        time.sleep(rng.uniform(0, 0.4))
+            time.sleep(0.005)
+        time.sleep(rng.uniform(0, 0.1))
         process.send_signal(signal.SIGKILL)
         process.wait()
-        if process.returncode == 0:
-            break
     assert process.returncode == -signal.SIGKILL
     cases.assert_same_table(sweep.run(cases.task(), points(), directory=tmp_path, **OPTIONS), whole)
     # Finished, it trains nothing any more.
