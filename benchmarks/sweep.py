@@ -1,8 +1,8 @@
 """A sweep against the ways in which sweeps are written: lane-steps a second, compilation included; compilations; memory.
 
-Against (a) Optax rules built in a Python loop, each lane's step jitted on its own; (b) Optax under `vmap`, written by hand for one rule,
-all learning rates and seeds at once; (c) torch.optim in a loop. The loops run a few lanes, and the time of all is scaled from these. All in
-one process; (b) takes turns with the sweep's own compiled program.
+Against (a) Optax rules built in a Python loop and jitted one by one, the step ("steps") or the whole run ("runs"); (b) Optax under `vmap`,
+written by hand for one rule, all learning rates and seeds at once; (c) torch.optim in a loop. The loops run a few lanes, and the time of
+all is scaled from these. All in one process; (b) takes turns with a sweep of that rule that has been compiled.
 
     python benchmarks/sweep.py [--workloads scalar digits large] [--repeats 7] [--quick]
 """
@@ -28,7 +28,7 @@ from adamx import sweep
 RULES = ("adam", "amsgrad", "lion", "radam")
 METHOD = (
     "seconds: everything from points to table, compilation included; Python loops: of `sampled` lanes, scaled to all; vmap: Optax, "
-    "compilation included; compiled ratio: median of paired runs of the compiled programs of one rule, sweep / vmap"
+    "compilation included; compiled ratio: median of paired runs with one rule, nothing left to compile, sweep / vmap"
 )
 
 
@@ -53,8 +53,8 @@ class Workload(NamedTuple):
 
 
 WORKLOADS = {
-    "scalar": Workload((), 4, 64, 4, 500, 1, 3),
-    "digits": Workload((64, 64, 10), 4, 64, 4, 500, 32, 4),
+    "scalar": Workload((), 4, 64, 4, 500, 1, 2),
+    "digits": Workload((64, 64, 10), 4, 64, 4, 500, 32, 2),
     "large": Workload((64, 960, 960, 10), 1, 4, 2, 20, 32, 2),
 }
 
@@ -104,33 +104,47 @@ def swept(task, work):
     return seconds, len(compilations), result
 
 
-def looped(task, work):
-    """Seconds of the Python loop over Optax's rules for all lanes."""
+def sampled(work):
+    """(rule, learning rate, seed) of the lanes that the Python loops run, and how many times as many there are."""
+    rates = rates_of(work)[:: max(work.rates // work.sampled, 1)][: work.sampled]
+    lanes = [(name, float(rate), seed) for name in RULES[: work.rules] for seed, rate in enumerate(rates)]
+    return lanes, work.rules * work.rates * work.seeds / len(lanes)
+
+
+def looped_steps(task, work):
+    """Seconds of a Python loop over Optax's rules and over steps, a jitted step for each lane, for all lanes."""
     begin = jax.jit(task.init)
     jax.block_until_ready(begin(jax.random.key(0)))
-    rates, begun, count = rates_of(work), time.perf_counter(), 0
-    for name in RULES[: work.rules]:
-        for seed, rate in enumerate(rates[:: max(len(rates) // work.sampled, 1)][: work.sampled]):
-            tx = getattr(optax, name)(float(rate))
-            key = jax.random.key(seed)
+    lanes, factor = sampled(work)
+    begun = time.perf_counter()
+    for name, rate, seed in lanes:
+        tx, key = getattr(optax, name)(rate), jax.random.key(seed)
 
-            @functools.partial(jax.jit, donate_argnums=(0, 1))
-            def step(params, state, key, t, tx=tx):
-                grads = jax.grad(task.loss)(params, task.batch(key, t))
-                updates, state = tx.update(grads, state, params)
-                return optax.apply_updates(params, updates), state
+        @functools.partial(jax.jit, donate_argnums=(0, 1))
+        def step(params, state, key, t, tx=tx):
+            grads = jax.grad(task.loss)(params, task.batch(key, t))
+            updates, state = tx.update(grads, state, params)
+            return optax.apply_updates(params, updates), state
 
-            params = begin(key)
-            state = tx.init(params)
-            for t in range(work.steps):
-                params, state = step(params, state, key, np.int32(t))
-            jax.block_until_ready(params)
-            count += 1
-    return (time.perf_counter() - begun) * work.rules * work.rates * work.seeds / count
+        params = begin(key)
+        state = tx.init(params)
+        for t in range(work.steps):
+            params, state = step(params, state, key, np.int32(t))
+        jax.block_until_ready(params)
+    return (time.perf_counter() - begun) * factor
 
 
-def by_hand(task, work, name):
-    """Optax under `vmap` over learning rates and seeds of one rule: a jitted function (rates, seeds) -> last losses."""
+def looped_runs(task, work):
+    """Seconds of a Python loop over Optax's rules, a jitted run (first parameters, scan over steps) for each lane, for all lanes."""
+    lanes, factor = sampled(work)
+    begun = time.perf_counter()
+    for name, rate, seed in lanes:
+        jax.block_until_ready(jax.jit(functools.partial(run_of(task, work, name), rate))(seed))
+    return (time.perf_counter() - begun) * factor
+
+
+def run_of(task, work, name):
+    """Training with Optax's rule: a function (learning rate, seed) -> mean loss."""
 
     def run(rate, seed):
         tx = getattr(optax, name)(rate)
@@ -145,7 +159,12 @@ def by_hand(task, work, name):
 
         return jax.lax.scan(step, (params, tx.init(params)), jnp.arange(work.steps))[1].mean()
 
-    return jax.jit(jax.vmap(jax.vmap(run, (None, 0)), (0, None)))
+    return run
+
+
+def by_hand(task, work, name):
+    """Optax under `vmap` over learning rates and seeds of one rule: a jitted function (rates, seeds) -> losses."""
+    return jax.jit(jax.vmap(jax.vmap(run_of(task, work, name), (None, 0)), (0, None)))
 
 
 def by_hand_seconds(task, work):
@@ -186,6 +205,7 @@ def torch_seconds(task, work):
     params: Any = jax.tree.map(np.asarray, jax.jit(task.init)(jax.random.key(0)))
     data = load_digits(return_X_y=True)
     images, labels = torch.tensor(data[0] / 16, dtype=torch.float32), torch.tensor(data[1])
+    torch.set_num_threads(1)  # faster than more on matrices this small
     begun, count = time.perf_counter(), 0
     for name in names:
         for rate in rates_of(work)[: work.sampled]:
@@ -215,7 +235,13 @@ def measure(name, work, repeats):
     task = task_of(work)
     seconds, compilations, result = swept(task, work)
     lanes = result.died_at.size
-    loop, hand, in_torch = looped(task, work), by_hand_seconds(task, work), torch_seconds(task, work)
+    print(f"{name}: sweep {seconds:.1f} s, {compilations} compilations", flush=True)
+    times = {
+        "vmap": by_hand_seconds(task, work),
+        "steps": looped_steps(task, work),
+        "runs": looped_runs(task, work),
+        "torch": torch_seconds(task, work),
+    }
     return {
         "workload": name,
         "lanes": lanes,
@@ -223,12 +249,7 @@ def measure(name, work, repeats):
         "compilations": compilations,
         "sweep s": seconds,
         "lane-steps/s": lanes * work.steps / seconds,
-        "loop s": loop,
-        "loop / sweep": loop / seconds,
-        "vmap s": hand,
-        "vmap / sweep": hand / seconds,
-        "torch s": in_torch,
-        "torch / sweep": in_torch and in_torch / seconds,
+        **{f"{who} / sweep": own and own / seconds for who, own in times.items()},
         "compiled ratio": compiled_ratio(task, work, repeats),
         "KiB a lane": max(result.took) / (lanes / work.rules) / 1024,
     }
@@ -248,7 +269,7 @@ def main():
     common.print_environment(record)
     record["sweep"] = [measure(name, work, options.repeats) for name, work in works.items()]
     common.print_table(
-        "Sweeps (seconds; loop, vmap, torch over the sweep: above 1 the sweep is faster)", record["sweep"]
+        "Sweeps (x / sweep: seconds of x over the sweep's, above 1 the sweep is faster)", record["sweep"]
     )
     common.write_json(options.out, record)
 
