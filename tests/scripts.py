@@ -30,9 +30,10 @@ def start(command, *arguments, **options):
 
 
 def run(command, folder, *arguments):
-    """What a command of the README prints; its results are in `folder`."""
+    """What a command of the README prints; its results are in `folder`, if it takes one."""
     assert command in COMMANDS, f"{command} is not in the README"
-    process = start(command, *arguments, "--out", folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    out = () if folder is None else ("--out", folder)
+    process = start(command, *arguments, *out, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     printed, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     return printed

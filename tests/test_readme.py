@@ -16,7 +16,7 @@ def test_the_python_blocks_run_in_order(capsys):
 
 
 def test_every_script_that_is_named_exists_and_is_tested():
-    tests = "".join(path.read_text() for path in (ROOT / "tests").glob("test_ex*.py"))
+    tests = "".join(path.read_text() for path in (ROOT / "tests").glob("test_*ex*.py"))
     for command in COMMANDS:
         assert (EXAMPLES / command.split()[0]).exists()
         assert f'run("{command}"' in tests, f"no test runs {command}"

@@ -36,8 +36,14 @@ FLOORS = (
     ("measure_kinds",),
     ("measures", "series"),
     ("catalogue", "probes", "interop", "interop.*"),
-    ("problems", "sweep", "sweep.*"),
+    ("sweep.alike",),
+    ("problems", "sweep.points", "sweep.tasks", "sweep.chunks", "sweep.progress"),
+    ("sweep.spaces", "sweep.stopping", "sweep.lanes", "sweep.result", "sweep.checkpoint"),
+    ("sweep.setup",),
+    ("sweep.runner",),
     ("plot", "__main__"),
+    ("sweep.figures",),
+    ("sweep",),
     ("",),
 )
 """The modules from the ground up: each imports only from floors below its own. A star is any module of that folder not named otherwise;
