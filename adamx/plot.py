@@ -297,31 +297,3 @@ def heat_map(values, rows, columns, *, row_label, column_label, value_label, for
         ax.grid(False)
         figure.colorbar(image, label=value_label)
         return figure
-
-
-def rungs(steps, values, ended, *, y_label, log_y=True):
-    """Successive halving: the curve of each point, grey up to the rung at which it was stopped, coloured if it went to the end.
-
-    Args:
-      steps: Steps after which values were taken, array (n,).
-      values: Array (points, n), NaN where there is none.
-      ended: Steps that each point made, array (points,); the greatest is the end, the others are rungs.
-      y_label: What the values are, with their unit.
-      log_y: Logarithmic values.
-    """
-    steps, values, ended = np.asarray(steps), np.asarray(values, float), np.asarray(ended)
-    with _figure(size=(6.4, 3.6)) as (figure, axes):
-        ax, last = axes[0][0], ended.max()
-        finished = [i for i in np.argsort(values[:, -1]) if ended[i] == last]
-        for i in np.flatnonzero(ended < last):
-            ax.plot(steps, values[i], color="#999999", linewidth=0.7, alpha=0.7)
-        for order, i in enumerate(finished):
-            ax.plot(steps, values[i], color=COLOURS[order % len(COLOURS)], linewidth=1.6, zorder=3)
-        for rung in np.unique(ended[ended < last]):
-            ax.axvline(rung, color="black", linewidth=0.8, linestyle=":")
-            going_on = f"{np.sum(ended > rung)} of {np.sum(ended >= rung)} go on"
-            ax.annotate(
-                going_on, (rung, 1), xycoords=("data", "axes fraction"), rotation=90, ha="right", va="top", fontsize=7
-            )
-        ax.set(xlabel="step", ylabel=y_label, xscale="log", yscale="log" if log_y else "linear")
-        return figure

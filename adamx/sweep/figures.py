@@ -23,19 +23,11 @@ def sensitivity(result, metric=LOSS, by="learning_rate", *, chosen_by=None, log_
         values[name] = [value for (value,) in best]
         scores[name] = result.final(metric)[list(best.values())]
         chosen[name] = int(np.argmin(ranks[list(best.values())]))
-    drawn = {name: np.where(np.isnan(own).any(axis=1, keepdims=True), np.nan, own) for name, own in scores.items()}
-    figure = plot.sensitivity(values, drawn, y_label=f"{metric} at the end", log_y=log_y, chosen=chosen)
-    (ax,) = figure.axes
-    ax.set_xlabel(by)
-    _limit(ax, np.concatenate([np.ravel(own) for own in drawn.values()]), log_y)
-    for i, (name, own) in enumerate(scores.items()):
-        lost = np.isnan(own).any(axis=1)
-        if lost.any():
-            style = {"color": plot.look(i)["color"], "marker": "x", "linestyle": "", "clip_on": False}
-            height = np.full(lost.sum(), 1 - 0.02 * i)
-            ax.plot(np.array(values[name])[lost], height, transform=ax.get_xaxis_transform(), **style)
-    if np.isnan(np.concatenate(list(scores.values()))).any():
-        ax.set_title("x: a lane diverged", loc="right", fontsize=8)
+    marks = {"chosen": chosen, "chosen_by": f"chosen: best {chosen_by}"}
+    diverged = {name: np.isnan(own) for name, own in scores.items()}
+    figure = plot.sensitivity(values, scores, y_label=f"{metric} at the end", log_y=log_y, diverged=diverged, **marks)
+    figure.axes[0].set_xlabel(by)
+    _limit(figure.axes[0], np.concatenate([np.ravel(own) for own in scores.values()]), log_y)
     return figure
 
 
@@ -66,11 +58,22 @@ def curves(result, metric=LOSS, *, log_y=True):
 
 
 def rungs(result, metric=LOSS, *, log_y=True):
-    """What halving did: the mean over seeds of every point, to the rung at which it was stopped."""
+    """What halving did: the mean over seeds of every point, grey up to the rung at which it was stopped, coloured if it went to the end."""
     ended = np.where(result.stopped_at < 0, result.at[-1], result.stopped_at)
-    values = result.metrics[metric].mean(axis=1)
-    figure = plot.rungs(result.at, values, ended, y_label=metric, log_y=log_y)
-    _limit(figure.axes[0], values, log_y)
+    values, last = result.metrics[metric].mean(axis=1), ended.max()
+    with plot.canvas(size=(6.4, 3.6)) as (figure, ((ax,),)):
+        for i in np.flatnonzero(ended < last):
+            ax.plot(result.at, values[i], color="#999999", linewidth=0.7, alpha=0.7)
+        finished = [i for i in np.argsort(values[:, -1]) if ended[i] == last]
+        for order, i in enumerate(finished):
+            ax.plot(result.at, values[i], color=plot.look(order)["color"], linewidth=1.6, zorder=3)
+        for rung in np.unique(ended[ended < last]):
+            ax.axvline(rung, color="black", linewidth=0.8, linestyle=":")
+            going_on = f"{np.sum(ended > rung)} of {np.sum(ended >= rung)} go on"
+            above = {"xycoords": ("data", "axes fraction"), "rotation": 90, "ha": "right", "va": "top", "fontsize": 7}
+            ax.annotate(going_on, (rung, 1), **above)
+        ax.set(xlabel="step", ylabel=metric, xscale="log", yscale="log" if log_y else "linear")
+    _limit(ax, values, log_y)
     return figure
 
 
