@@ -26,7 +26,8 @@ def _is_tree(part):
 
 
 def _unified_schedule(node):
-    return Scheduled(_one_of(node.schedule)) if isinstance(node, Scheduled) and not jax.tree.leaves(node) else node
+    plain = isinstance(node, Scheduled) and not jax.tree.leaves(node)
+    return Scheduled(_one_of(node.schedule), node.kind, node.where) if plain else node
 
 
 def _one_of(function):
