@@ -54,7 +54,8 @@ def init(stages, storages, params):
             start = functools.partial(_start, slot, storage_of(storages, slot), first.get(slot.name, 0))
             slots[slot.name] = jax.tree_util.tree_map_with_path(start, params)
     # Not wider than the parameters need: float64 switched on or off elsewhere changes nothing.
-    dtype = real_dtype(compute_dtype(*(jnp.result_type(p) for p in jax.tree.leaves(params))))
+    dtypes = {getattr(p, "dtype", None) for p in jax.tree.leaves(params)}
+    dtype = real_dtype(compute_dtype(*dtypes.intersection(DIFFERENTIABLE)))
     scalars = {name: jnp.zeros([], dtype) for name in _scalar_slots(stages)}
     return RuleState(jnp.zeros([], jnp.int32), scalars, slots)
 
@@ -63,7 +64,7 @@ def _start(slot, storage, value, path, p):
     dtype = slot_dtype(slot, differentiable(p, f"parameter params{jax.tree_util.keystr(path)}"))
     shape = slot.shape(jnp.shape(p))
     if shape != jnp.shape(p):
-        return storage.init(jnp.full(shape, value, dtype))
+        return storage.init(jnp.full_like(p, value, dtype, shape))
     full = jnp.full_like(p, value, dtype)
     # A compiled constant has no sharding of its own, where that is for XLA to find.
     return storage.init(shard_alike(p, full)[1] if isinstance(p, jax.core.Tracer) else full)
