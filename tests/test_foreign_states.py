@@ -1,5 +1,7 @@
 """A state, gradients or parameters that do not belong to the rule are refused when the step is traced, in words; nothing is changed."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,16 +17,16 @@ START = "Begin with rule.init(params)"
 METHODS = ("update", "trace", "step")
 
 
-def layout(rule):
-    state = rule.init(PARAMS)
-    return set(state.slots), set(state.scalars), str(description(state))
+@functools.cache
+def abstract_state(name):
+    return jax.eval_shape(rule_of(name).init, PARAMS)
 
 
 @pytest.mark.parametrize("other", list(adamx.CATALOGUE))
 @each_rule
 def test_the_state_of_another_rule(name, other):
-    rule, state = rule_of(name), rule_of(other).init(PARAMS)
-    if layout(rule) == layout(rule_of(other)):
+    rule, state = rule_of(name), abstract_state(other)
+    if abstract_state(name) == state:
         jax.eval_shape(rule.update, PARAMS, state, PARAMS)
         return
     try:
