@@ -166,9 +166,9 @@ def test_every_function_of_the_variants_is_in_the_catalogue():
 # The size of what is compiled
 
 
-def size(tx, leaves):
-    """Lines of StableHLO, and operations of the traced program with all it calls, of an update of equal leaves."""
-    params = {f"w{i}": jax.ShapeDtypeStruct((64,), jnp.float32) for i in range(leaves)}
+def size(tx, leaves, shape=lambda i: (64,)):
+    """Lines of StableHLO, and operations of the traced program with all it calls, of an update of so many leaves."""
+    params = {f"w{i}": jax.ShapeDtypeStruct(shape(i), jnp.float32) for i in range(leaves)}
     state = jax.eval_shape(tx.init, params)
     traced = jax.jit(tx.update).trace(params, state, params)
     return len(traced.lower().as_text().splitlines()), operations(traced.jaxpr.jaxpr)
@@ -191,6 +191,18 @@ def operations(jaxpr):
 def test_a_thousand_equal_leaves_are_a_smaller_program_than_optaxs():
     ours, theirs = size(adamx.adam(1e-3), 1000), size(optax.adam(1e-3), 1000)
     assert ours[0] < theirs[0] / 2 and ours[1] < theirs[1] / 2
+
+
+def test_irregular_leaves_are_no_larger_a_program_than_optaxs():
+    def distinct(i):
+        return (i // 10 + 1, i % 10 + 1)
+
+    def of_four(i):
+        return ((8, 16), (16,), (32, 8), (4, 4, 4))[i % 4]
+
+    for shape in (distinct, of_four):
+        ours, theirs = (size(lib.adam(1e-3), 100, shape) for lib in (adamx, optax))
+        assert ours[0] < 1.1 * theirs[0]
 
 
 def test_one_more_group_of_equal_leaves_is_one_more_call(monkeypatch):
