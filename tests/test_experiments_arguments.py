@@ -103,6 +103,7 @@ LONG = {  # arguments -> what is finished first; None: Ctrl-C comes before that
     ("amsgrad_counterexample.py", "--lanes", "64"): None,
     ("airfoil.py",): None,
     ("airfoil_exercises.py",): None,
+    ("rescaling_invariance.py",): None,
     ("course_optimizers.py",): "constant_gradient.csv",
     ("tune_digits.py", "--epochs", "1", "--learning-rates", "2"): "lanes.csv",
 }
