@@ -121,7 +121,7 @@ def checked(stages, storages, grads, state, params):
       ValueError: trees, shapes or slots that do not belong together.
     """
     slots = slots_of(stages)
-    _check_state(stages, slots, grads, state)
+    _check_state(stages, grads, state)
     if slots or params is not None:
         structure = jax.tree.structure(state.slots[slots[0].name] if slots else params)
     else:
@@ -140,12 +140,12 @@ known_rules: dict[str, Callable] = {}
 """Rule name -> function that builds it, to say whose state was given. The catalogue fills it."""
 
 
-def _check_state(stages, slots, grads, state):
+def _check_state(stages, grads, state):
     if not isinstance(state, RuleState):
         raise TypeError(_no_state(grads, state))
-    expected = {slot.name for slot in slots}, set(_scalar_slots(stages))
-    if (set(state.slots), set(state.scalars)) != expected:
-        owners = [name for name, build in known_rules.items() if _names(build().stages) == _names_in(state)]
+    expected, given = _names(stages), (set(state.slots), set(state.scalars))
+    if given != expected:
+        owners = [name for name, build in known_rules.items() if _names(build().stages) == given]
         raise ValueError(
             f"the state has slots {_listed(state.slots)} and scalars {_listed(state.scalars)}; this rule, {line(stages)}, keeps "
             f"{_listed(expected[0])} and {_listed(expected[1])}."
@@ -176,10 +176,6 @@ def _is_named(node):
 
 def _names(stages):
     return {slot.name for slot in slots_of(stages)}, set(_scalar_slots(stages))
-
-
-def _names_in(state):
-    return set(state.slots), set(state.scalars)
 
 
 def _listed(names):
