@@ -11,6 +11,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import optax
+from jax import lax
 
 from adamx.hyperparameters import Decay, Scheduled
 from adamx.numerics import compute_dtype, narrow, real_dtype, scalar_dtype
@@ -85,14 +86,8 @@ def _per_step(positive, stages, count, last):
     following = optax.safe_increment(count)
     t = following.astype(dtype)
     # Constants are hidden from XLA, so that a rule with constants computes bit for bit what a traced or batched one does.
-    one = jnp.ones([], dtype)
-    stages, t, before, one = jax.lax.optimization_barrier((jax.tree.map(jnp.asarray, stages), t, last, one))
+    stages, t, before = lax.optimization_barrier((jax.tree.map(jnp.asarray, stages), t, last))
     before = {name: jnp.asarray(value).astype(dtype) for name, value in before.items()}
-
-    def computed(scalars, given=()):
-        # XLA would repeat cheap scalar arithmetic in the loop of every leaf; it does not repeat a division.
-        given = {id(a) for a in given}
-        return jax.tree.map(lambda a: a if id(a) in given else jnp.asarray(a).astype(dtype) / one, scalars)
 
     flags = iter(positive)
 
@@ -101,13 +96,25 @@ def _per_step(positive, stages, count, last):
 
     values = jax.tree.map(typed, stages, is_leaf=_is_whole)
     _check_scalar(values)
-    scalars = [computed(stage.scalars(t, before), given=jax.tree.leaves(values)) for stage in values]
-    kept = {
-        name: k[name].astype(jnp.result_type(last[name]))
-        for stage, k in zip(stages, scalars, strict=True)
-        for name in stage.scalar_slots
+    scalars = [stage.scalars(t, before) for stage in values]
+    remembered = {
+        name: jnp.asarray(k[name]) for stage, k in zip(stages, scalars, strict=True) for name in stage.scalar_slots
     }
-    return following, t, values, scalars, kept
+    kept = {name: a.astype(jnp.result_type(last[name])) for name, a in remembered.items()}
+    return following, t, values, _sealed(scalars, dtype, given=(values, remembered)), kept
+
+
+def _sealed(scalars, dtype, given):
+    """The scalars in `dtype`, all that are not in `given` computed once, before any leaf is worked on."""
+    given = {id(a) for a in jax.tree.leaves(given)}
+    one = lax.optimization_barrier(jnp.ones([], dtype))
+
+    def sealed(a):
+        # XLA would repeat cheap scalar arithmetic in the loop of every leaf; it does not repeat a division.
+        typed = jnp.asarray(a).astype(dtype)
+        return typed if id(a) in given else typed / one
+
+    return jax.tree.map(sealed, scalars)
 
 
 def per_step(line, count, last, compute=_per_step):

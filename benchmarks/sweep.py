@@ -55,7 +55,7 @@ class Workload(NamedTuple):
 WORKLOADS = {
     "scalar": Workload((), 4, 64, 4, 500, 1, 2),
     "digits": Workload((64, 64, 10), 4, 64, 4, 500, 32, 2),
-    "large": Workload((64, 960, 960, 10), 1, 4, 2, 20, 32, 2),
+    "large": Workload((64, 960, 960, 10), 1, 4, 2, 100, 32, 2),
 }
 
 

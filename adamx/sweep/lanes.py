@@ -123,8 +123,6 @@ def stretch(functions, rules, lanes, fresh, active, start, *, length):
     """
 
     def one(rule, lane, fresh, active):
-        lane = jax.tree.map(lambda new, old: jnp.where(start == 0, new, old), begin(rule, fresh), lane)
-
         def step(carry, t):
             lane, total = carry
             lane, loss = advance(functions, rule, fresh.key, lane, t, active)
@@ -138,6 +136,8 @@ def stretch(functions, rules, lanes, fresh, active, start, *, length):
         return lane._replace(died_at=died_at), metrics
 
     # What depends on the seed alone (the batch) is computed once for all points.
+    first = jax.vmap(jax.vmap(begin, in_axes=(None, 0)), in_axes=(0, None))
+    lanes = jax.lax.cond(start == 0, lambda lanes: first(rules, fresh), lambda lanes: lanes, lanes)
     per_seed = jax.vmap(one, in_axes=(None, 0, 0, 0))
     return jax.vmap(per_seed, in_axes=(0, 0, None, 0))(rules, lanes, fresh, active)
 

@@ -264,7 +264,7 @@ def _put(tree, sharding):
             return array
         array = np.asarray(array)
         with np.errstate(over="ignore"):
-            array = array.astype(jax.dtypes.canonicalize_dtype(array.dtype))
+            array = array.astype(jax.dtypes.canonicalize_dtype(array.dtype), copy=False)
         if sharding is None:
             return jax.device_put(array)
         return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
