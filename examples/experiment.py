@@ -5,6 +5,7 @@ import contextlib
 import functools
 import pathlib
 import re
+import shutil
 import tempfile
 
 import interrupt  # first: Ctrl-C is heeded while JAX is imported
@@ -141,6 +142,14 @@ class Results:
     def picture(self, name, figure):
         """Writes a figure as name.png."""
         self.keep(f"{name}.png", lambda path: plot.save(figure, path))
+
+    @contextlib.contextmanager
+    def unfinished(self):
+        """Yields the folder of a sweep under way: what ends in this block is removed, what is interrupted is there for the next run."""
+        interrupt.kept.append(path := self.folder / "unfinished")
+        yield path
+        shutil.rmtree(path)
+        interrupt.kept.remove(path)
 
     def curves(self, run, series, steps=None):
         """Writes curves for TensorBoard, tag -> values at `steps`. A run (folder) a rule: curves of one tag then lie over each other."""

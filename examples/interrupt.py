@@ -11,17 +11,18 @@ import sys
 import threading
 
 kept = []
-"""Paths of the results written so far."""
+"""Paths of the results written so far, and of the folder of a sweep under way."""
 
 
 def line():
     """What an interrupt says."""
-    return f"interrupted; kept: {', '.join(map(str, kept)) or 'nothing, as nothing was finished'}"
+    there = [str(path) for path in kept if path.exists()]
+    return f"interrupted; kept: {', '.join(there) or 'nothing, as nothing was finished'}"
 
 
 def _wait():
     signal.sigwait({signal.SIGINT})
-    for folder in {path.parent for path in kept}:
+    for folder in {path if path.is_dir() else path.parent for path in kept}:
         for unfinished in folder.glob(f".*.{os.getpid()}.*"):  # of adamx.files.whole
             unfinished.unlink(missing_ok=True)
     os.write(2, f"\n{line()}\n".encode())  # a new line, as a progress bar may stand on this one

@@ -1,6 +1,7 @@
 """The examples, run small."""
 
 import ast
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from matplotlib.image import imread
 from scripts import EXAMPLES, load, run
 
 import adamx
-from adamx import plot
+from adamx import sweep
 
 # tune_digits
 
@@ -22,43 +23,59 @@ def tune_digits():
     return load("tune_digits")
 
 
-def test_tune_digits_writes_and_prints(tune_digits, tmp_path):
+def test_tune_digits_writes_and_prints(tmp_path):
     small = ["--epochs", 3, "--seeds", 2, "--learning-rates", 3]
     printed = run("tune_digits.py", tmp_path, "--rules", "lion", "adam", *small)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["lanes.csv", "sensitivity.png"]
     assert imread(tmp_path / "sensitivity.png").shape == (810, 1350, 4)
 
     lanes = pd.read_csv(tmp_path / "lanes.csv")
-    assert lanes.groupby(["rule", "learning_rate", "seed"]).size().tolist() == [1] * 12
+    assert lanes.groupby(["name", "learning_rate", "seed"]).size().tolist() == [1] * 12
     assert sorted(lanes.learning_rate.unique()) == pytest.approx([1e-4, 1e-2, 1])
-    accuracy = lanes[["validation_accuracy", "test_accuracy"]]
-    assert ((accuracy >= 0) & (accuracy <= 1)).all(axis=None)
+    errors = lanes[["final_validation_error", "final_test_error"]]
+    assert ((errors >= 0) & (errors <= 100)).all(axis=None)
 
-    board = tune_digits.leaderboard(lanes)
-    assert board.validation_loss.is_monotonic_increasing
-    adam = board.set_index("rule").loc["adam"]
-    assert adam.learning_rate == pytest.approx(1e-2)
-    assert adam.test_mean > 0.9 and adam.lanes == 6
-    assert [line.split()[0] for line in printed.splitlines()[1:3]] == list(board.rule)
+    board = [line.split() for line in printed.splitlines()[1:3]]
+    of_rules = lanes.groupby(["name", "learning_rate"]).final_validation_loss.mean().groupby("name").min()
+    assert [row[0] for row in board] == list(of_rules.sort_values().index)
+    adam = next(row for row in board if row[0] == "adam")
+    assert adam[1] == "0.01" and float(adam[2]) == pytest.approx(of_rules["adam"], abs=1e-4)
+    assert float(adam[3]) > 90 and adam[-3:] == ["0", "of", "6"]
 
 
-@pytest.mark.parametrize("name", ["adam", "adopt"])
-def test_a_lane_is_a_run_of_its_own(tune_digits, name):
-    rates, seeds, epochs = np.array([1e-4, 1e-3, 1e-2]), [0, 1], 2
-    splits, bar = tune_digits.digits(), load("experiment").Bar(total=epochs, disable=True)
-    tune_digits.epoch_all.clear_cache()
-    lanes = tune_digits.tune(bar, name, rates, seeds, epochs)
-    assert tune_digits.epoch_all._cache_size() == 1
+def test_tune_digits_goes_on_and_refuses_what_is_unfinished_of_another(tune_digits, tmp_path, monkeypatch, capsys):
+    command = [
+        "--rules",
+        "sgd",
+        "adam",
+        "--epochs",
+        "1",
+        "--seeds",
+        "1",
+        "--learning-rates",
+        "2",
+        "--out",
+        str(tmp_path),
+    ]
+    save, saved = sweep.runner.Folder.save, []
 
-    lane = tune_digits.begin(adamx.create(name, 1e-3), tune_digits.network(1))
-    for number in range(epochs):
-        rows = tune_digits.batches(1, number)
-        lane = jax.jit(tune_digits.epoch)(adamx.create(name, 1e-3), lane, rows, *splits["train"])
-    own = {split: np.array(tune_digits.loss_and_accuracy(lane[0], *data)) for split, data in splits.items()}
-    (batched,) = lanes[(lanes.learning_rate == 1e-3) & (lanes.seed == 1)].itertuples()
-    assert batched.train_loss == pytest.approx(own["train"][0], rel=1e-5)
-    assert batched.validation_loss == pytest.approx(own["validation"][0], rel=1e-5)
-    assert batched.test_accuracy == pytest.approx(own["test"][1])
+    def interrupted(*arguments):
+        save(*arguments)
+        saved.append(arguments)
+        if len(saved) == 20:  # of 16 for each rule
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(sweep.runner.Folder, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tune_digits.main(command)
+    assert [path.name for path in tmp_path.iterdir()] == ["unfinished"]
+    with pytest.raises(SystemExit):
+        tune_digits.main([*command, "--seeds", "2"])
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "holds another sweep (seeds: [0] there, [0, 1] now)" in said
+    tune_digits.main(command)
+    assert len(saved) == 32
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lanes.csv", "sensitivity.png"]
 
 
 def test_splits_are_disjoint_stratified_and_standardised(tune_digits):
@@ -73,21 +90,35 @@ def test_splits_are_disjoint_stratified_and_standardised(tune_digits):
     assert set(np.round(x.std(0), 4)) == {0, 1}
 
 
-def test_diverged_lanes_are_counted_drawn_and_never_chosen(tune_digits, tmp_path):
-    rates, seeds = [1e-3, 1e-2], [0, 1]
-    table = pd.DataFrame([(r, rate, s) for r in ("a", "b") for rate in rates for s in seeds])
-    table.columns = ["rule", "learning_rate", "seed"]
-    table["validation_loss"] = [0.5, 0.5, 0.1, np.nan, np.nan, np.nan, np.nan, np.nan]
-    table["test_accuracy"] = [0.9, 1.0, 0.95, 0.1, 0.1, 0.1, 0.1, 0.1]
-    table["diverged"] = table.validation_loss.isna()
-    board = tune_digits.leaderboard(table)
-    assert list(board.rule) == ["a", "b"] and list(board.diverged) == [1, 4]
-    assert board.learning_rate[0] == 1e-3
-    assert "95.00 ± 7.07 %" in tune_digits.show(board)
-    assert "nan" not in tune_digits.show(tune_digits.leaderboard(table[table.seed == 0]))
-    picture = tune_digits.figure(table)
-    assert "at the top: a seed diverged" in [text.get_text() for text in picture.legends[0].get_texts()]
-    assert imread(plot.save(picture, tmp_path / "picture.png")).std() > 0
+def test_diverged_lanes_are_counted_and_never_chosen(tune_digits):
+    ends = np.float32([[[0.5], [0.5]], [[0.1], [np.nan]], [[np.nan], [np.nan]]])
+    never = np.full((3, 2), -1)
+    died = np.where(np.isnan(ends[..., 0]), 1, -1)
+    result = sweep.Result(
+        names=["a", "a", "b"],
+        rows=[{"learning_rate": rate} for rate in (1e-3, 1e-2, 1e-2)],
+        constructors={"a": adamx.adam, "b": adamx.adam},
+        seeds=[0, 1],
+        at=np.array([1]),
+        metrics={"loss": ends, "validation_loss": ends, "test_error": ends * [[[20.0], [0.0]]]},
+        died_at=died,
+        reached_at=never,
+        stopped_at=never[:, 0],
+        maximise=(),
+    )
+    board = tune_digits.leaderboard(result)
+    assert board["diverged lanes"].tolist() == ["1 of 4", "2 of 2"]
+    assert board["learning rate"].tolist() == ["0.001", "0.01"]
+    assert board["validation loss"].tolist() == [0.5, np.inf]
+    assert board["test accuracy"][0] == "95.00 ± 7.07 %"
+    one = dataclasses.replace(
+        result,
+        seeds=[0],
+        metrics={name: values[:, :1] for name, values in result.metrics.items()},
+        died_at=died[:, :1],
+        reached_at=never[:, :1],
+    )
+    assert tune_digits.leaderboard(one)["test accuracy"][0] == "98.00 %"
 
 
 # chain_with_optax

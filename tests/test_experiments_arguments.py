@@ -105,7 +105,7 @@ LONG = {  # arguments -> what is finished first; None: Ctrl-C comes before that
     ("airfoil_exercises.py",): None,
     ("rescaling_invariance.py",): None,
     ("course_optimizers.py",): "constant_gradient.csv",
-    ("tune_digits.py", "--epochs", "1", "--learning-rates", "2"): "lanes.csv",
+    ("tune_digits.py", "--epochs", "1", "--learning-rates", "2"): "unfinished",
 }
 
 
@@ -128,7 +128,9 @@ def test_an_interrupt_ends_a_script_at_once_and_keeps_what_is_finished(arguments
         assert lines[-1].endswith("nothing, as nothing was finished") and not kept
     else:
         assert str(out / first) in lines[-1] and all(str(path) in lines[-1] for path in kept)
-        assert len(pd.read_csv(out / first)) > 0
+        assert (
+            len(pd.read_csv(out / first)) > 0 if first.endswith(".csv") else (out / first / "definition.json").exists()
+        )
 
 
 def test_an_interrupt_while_jax_is_imported(tmp_path):

@@ -9,11 +9,11 @@ from adamx.sweep.tasks import LOSS
 DECADE = 10
 
 
-def sensitivity(result, metric=LOSS, by="learning_rate", *, chosen_by=None, log_y=True):
+def sensitivity(result, metric=LOSS, by="learning_rate", *, chosen_by=None, log_y=True, label=None):
     """How much a hyperparameter matters: a curve for each name, with a band over seeds, and the value marked that is best by `chosen_by`.
 
     A cross along the top is a value at which a lane diverged. Where other hyperparameters vary too, each value is shown with the best.
-    `chosen_by` is a metric; None for `metric` itself.
+    `chosen_by` is a metric; None for `metric` itself. `label` is that of the metric's axis, here and below.
     """
     values, scores = {}, {}
     chosen_by, chosen = chosen_by or metric, {}
@@ -25,13 +25,15 @@ def sensitivity(result, metric=LOSS, by="learning_rate", *, chosen_by=None, log_
         chosen[name] = int(np.argmin(ranks[list(best.values())]))
     marks = {"chosen": chosen, "chosen_by": f"chosen: best {chosen_by}"}
     diverged = {name: np.isnan(own) for name, own in scores.items()}
-    figure = plot.sensitivity(values, scores, y_label=f"{metric} at the end", log_y=log_y, diverged=diverged, **marks)
+    figure = plot.sensitivity(
+        values, scores, y_label=label or f"{metric} at the end", log_y=log_y, diverged=diverged, **marks
+    )
     figure.axes[0].set_xlabel(by)
     _limit(figure.axes[0], np.concatenate([np.ravel(own) for own in scores.values()]), log_y)
     return figure
 
 
-def heat_map(result, rows, columns, metric=LOSS, name=None):
+def heat_map(result, rows, columns, metric=LOSS, name=None, *, label=None):
     """The mean over seeds of a metric at the end, over two hyperparameters; empty where a lane diverged.
 
     Where others vary too, each pair is shown with the best of them.
@@ -42,38 +44,41 @@ def heat_map(result, rows, columns, metric=LOSS, name=None):
     scores = result.scores(metric)
     for (row, column), point in best.items():
         values[first.index(row), second.index(column)] = scores[point] if np.isfinite(scores[point]) else np.nan
-    labels = {"row_label": rows, "column_label": columns, "value_label": f"{metric} at the end"}
+    labels = {"row_label": rows, "column_label": columns, "value_label": label or f"{metric} at the end"}
     figure = plot.heat_map(values, [_tick(v) for v in first], [_tick(v) for v in second], **labels)
     if np.nanmin(values) > 0 and np.nanmax(values) > DECADE * np.nanmin(values):
         _in_logarithm(figure.axes[0])
     return figure
 
 
-def curves(result, metric=LOSS, *, log_y=True):
+def curves(result, metric=LOSS, *, log_y=True, label=None):
     """A metric over the run for the best point of each name, with a band over seeds."""
     series = {name: result.metrics[metric][result.best(name, metric).index] for name in result.constructors}
-    figure = plot.curves([(metric, {name: (result.at, own) for name, own in series.items()})])
+    figure = plot.curves([(label or metric, {name: (result.at, own) for name, own in series.items()})])
     figure.axes[0].set_yscale("log" if log_y else "linear")
     return figure
 
 
-def rungs(result, metric=LOSS, *, log_y=True):
-    """What halving did: the mean over seeds of every point, grey up to the rung at which it was stopped, coloured if it went to the end."""
+def rungs(result, metric=LOSS, *, log_y=True, label=None):
+    """What halving did: the mean over seeds of each point, in its name's colour, or in grey if it was stopped at a rung."""
     ended = np.where(result.stopped_at < 0, result.at[-1], result.stopped_at)
-    values, last = result.metrics[metric].mean(axis=1), ended.max()
+    values, last, names = result.metrics[metric].mean(axis=1), ended.max(), list(result.constructors)
     with plot.canvas(size=(6.4, 3.6)) as (figure, ((ax,),)):
-        for i in np.flatnonzero(ended < last):
-            ax.plot(result.at, values[i], color="#999999", linewidth=0.7, alpha=0.7)
-        finished = [i for i in np.argsort(values[:, -1]) if ended[i] == last]
-        for order, i in enumerate(finished):
-            ax.plot(result.at, values[i], color=plot.look(order)["color"], linewidth=1.6, zorder=3)
-        for rung in np.unique(ended[ended < last]):
+        stopped, finished = np.flatnonzero(ended < last), np.flatnonzero(ended == last)
+        for order, i in enumerate(stopped):
+            text = {} if order else {"label": "stopped"}
+            ax.plot(result.at, values[i], color="#999999", linewidth=0.7, alpha=0.7, **text)
+        for i in sorted(finished, key=lambda i: names.index(result.names[i])):
+            look = plot.look(names.index(result.names[i])) | {"marker": None, "linewidth": 1.6}
+            ax.plot(result.at, values[i], zorder=3, label=result.names[i], **look)
+        for rung in np.unique(ended[stopped]):
             ax.axvline(rung, color="black", linewidth=0.8, linestyle=":")
             going_on = f"{np.sum(ended > rung)} of {np.sum(ended >= rung)} go on"
             above = {"xycoords": ("data", "axes fraction"), "rotation": 90, "ha": "right", "va": "top", "fontsize": 7}
             ax.annotate(going_on, (rung, 1), **above)
-        ax.set(xlabel="step", ylabel=metric, xscale="log", yscale="log" if log_y else "linear")
-    _limit(ax, values, log_y)
+        ax.set(xlabel="step", ylabel=label or metric, xscale="log", yscale="log" if log_y else "linear")
+        _limit(ax, values, log_y)
+        plot.legend(figure, [ax])
     return figure
 
 
