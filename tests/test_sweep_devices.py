@@ -35,10 +35,21 @@ def one():
     return sweep.run(cases.task(), points(), **OPTIONS)
 
 
+def on(devices):
+    return jax.make_mesh((devices,), ("anything",), devices=jax.devices()[:devices])
+
+
 @pytest.mark.parametrize("devices", [1, 2, 8])
-def test_lanes_on_a_mesh(one, devices):
-    mesh = jax.make_mesh((devices,), ("anything",), devices=jax.devices()[:devices])
-    assert_close(sweep.run(cases.task(), points(), mesh=mesh, **OPTIONS), one)
+def test_lanes_on_a_mesh_are_the_same_rules_trained_alone(devices):
+    task, own = cases.task(), points()
+    together = sweep.run(task, own, mesh=on(devices), steps=50, seeds=2)
+    ends = np.stack([together.final(name) for name in ("w0", "w1", "w2", "b")], axis=-1)
+    np.testing.assert_allclose(ends, cases.alone(task, own.rules, [0, 1], steps=50), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("devices", [2, 8])
+def test_halving_on_a_mesh(one, devices):
+    assert_close(sweep.run(cases.task(), points(), mesh=on(devices), **OPTIONS), one)
 
 
 def test_devices_do_not_talk_but_for_the_metrics():

@@ -1,5 +1,9 @@
 """A sweep's lanes are the runs of its rules, whatever is trained beside them and in whatever pieces."""
 
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +14,7 @@ import sweep_cases as cases
 import adamx
 from adamx import sweep
 
-STEPS = 50
+STEPS, MEMORY = 50, 300_000_000
 GRIDS = {
     "adamw": sweep.space(
         adamx.adamw, learning_rate=sweep.log(1e-3, 1e-1), weight_decay=sweep.choice(0.0, 0.1), b1=sweep.choice(0.0, 0.9)
@@ -31,7 +35,7 @@ def clipped(rule, learning_rate):
 
 GRIDS["scheduled"] = sweep.space(scheduled, peak=sweep.log(1e-3, 1e-1), warmup=sweep.linear(0, 0.5)).random(3, seed=1)
 GRIDS["clipped"] = sweep.space(
-    clipped, rule=sweep.choice(adamx.adam, adamx.lamb), learning_rate=sweep.log(1e-3, 1e-1)
+    clipped, rule=sweep.choice(adamx.adam, adamx.lamb), learning_rate=sweep.log(1e-3, 1e-2)
 ).grid(learning_rate=2)
 
 
@@ -49,15 +53,9 @@ def final_parameters(result):
     return np.stack([result.final(name) for name in ("w0", "w1", "w2", "b")], axis=-1)
 
 
-def alone(task, rules, seeds):
-    train = jax.jit(lambda rule, seed: sweep.train(task, rule, steps=STEPS, seed=seed)[0])
-    ends = [[train(rule, seed) for seed in seeds] for rule in rules]
-    return np.array([[[*p["w"], p["b"]] for p in row] for row in ends])
-
-
 def test_lanes_are_the_same_rules_trained_alone(task, whole):
     rules = [rule for own in GRIDS.values() for rule in own.rules]
-    np.testing.assert_allclose(final_parameters(whole), alone(task, rules, [0, 1]), rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(final_parameters(whole), cases.alone(task, rules, [0, 1], STEPS), rtol=1e-5, atol=1e-7)
     assert (whole.table().status == "finished").all() and len(whole.table()) == 2 * len(rules)
 
 
@@ -89,14 +87,43 @@ def test_common_random_numbers(task):
 def test_chunks_by_memory_change_nothing_and_stay_below_it(task, whole):
     few = {name: GRIDS[name] for name in ("adamw", "scheduled")}
     first = {name: sweep.listed(points.constructor, points.rows[:1]) for name, points in few.items()}
-    one, four = sweep.run(task, first, steps=STEPS), max(whole.took) // 2
-    for limit in (max(one.took), four):
-        chunked = sweep.run(task, few, steps=STEPS, seeds=2, memory=limit)
+    one, half = sweep.run(task, first, steps=STEPS), max(whole.took) // 2
+    for points, limit in ((few, max(one.took)), (GRIDS, half)):
+        chunked = sweep.run(task, points, steps=STEPS, seeds=2, memory=limit)
         assert max(chunked.took) <= limit < max(whole.took)
-        expected = final_parameters(whole)[[name in few for name in whole.names]]
+        expected = final_parameters(whole)[[name in points for name in whole.names]]
         np.testing.assert_allclose(final_parameters(chunked), expected, rtol=1e-5, atol=1e-7)
     with pytest.raises(ValueError, match=r"memory=50 is too little: a lane takes \d+ bytes"):
         sweep.run(task, few, steps=STEPS, memory=50)
+
+
+def test_the_process_takes_no_more_memory_than_given():
+    program = f"""
+import jax, jax.numpy as jnp, adamx
+from adamx import sweep
+
+def status(name):
+    with open("/proc/self/status") as lines:
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith(name))
+
+task = sweep.Task(lambda key: jax.random.normal(key, (2**20,)), lambda p, b: jnp.sum(jnp.cos(p) ** 2), lambda key, step: ())
+rates = [0.001 * i for i in range(1, 49)]
+sweep.run(task, sweep.zipped(adamx.adam, learning_rate=rates[:1]), steps=2)
+before = status("VmRSS")
+for _ in range(2):  # in the second there is nothing left to compile
+    with open("/proc/self/clear_refs", "w") as control:
+        control.write("5")  # begins the peak anew
+    result = sweep.run(task, sweep.zipped(adamx.adam, learning_rate=rates), steps=2, memory={MEMORY})
+print(max(result.took), status("VmHWM") - before)
+"""
+    # On one device; and what is freed goes back to the system at once.
+    own = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"} | {
+        "MALLOC_MMAP_THRESHOLD_": "1000000"
+    }
+    ran = subprocess.run([sys.executable, "-c", program], env=own, capture_output=True, text=True, check=True)
+    took, peak = map(int, ran.stdout.split())
+    # All at once, the parameters and two moments of 48 lanes take twice as much.
+    assert took <= MEMORY < 48 * 3 * 2**22 / 2 and took / 2 < peak < MEMORY
 
 
 def test_diverged_lanes_are_reported_and_disturb_nobody(task):
