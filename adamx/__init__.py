@@ -1,8 +1,8 @@
 """The Adam family for JAX: gradient transformations that are exact, that are data, and that are lines of interchangeable stages."""
 
-from adamx import plot as plot
-from adamx import probes as probes
-from adamx import problems as problems
+import importlib
+import typing
+
 from adamx.catalogue import CATALOGUE as CATALOGUE
 from adamx.catalogue import create as create
 from adamx.hyperparameters import Decay as Decay
@@ -116,3 +116,21 @@ from adamx.variants.second_moment import yogi as yogi
 from adamx.variants.step import lamb as lamb
 from adamx.variants.step import scale_by_lamb as scale_by_lamb
 from adamx.wiring import WiringError as WiringError
+
+if typing.TYPE_CHECKING:
+    from adamx import plot as plot
+    from adamx import probes as probes
+    from adamx import problems as problems
+
+_LATE = ("plot", "probes", "problems")
+"""Modules that most programs do without, imported when they are asked for."""
+
+
+def __getattr__(name):
+    if name in _LATE:
+        return importlib.import_module(f"adamx.{name}")
+    raise AttributeError(f"module 'adamx' has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *_LATE} - {"importlib", "typing"})

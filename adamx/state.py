@@ -4,7 +4,6 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -199,6 +198,8 @@ def _array(x, what, path, i):
 
 def _check_leaves(path, stored_slots, gs, ps, kept):
     """Gradients, parameters and slots agree leaf by leaf, in shape and dtype."""
+    import chex  # here, as importing it takes long
+
     both = [i for i, (g, p) in enumerate(zip(gs, ps, strict=True)) if not (is_absent(g) or is_absent(p))]
     try:
         chex.assert_trees_all_equal_shapes([gs[i] for i in both], [ps[i] for i in both])
