@@ -1,6 +1,7 @@
 """The Adam family for JAX: gradient transformations that are exact, that are data, and that are lines of interchangeable stages."""
 
 import importlib
+import types
 import typing
 
 from adamx.catalogue import CATALOGUE as CATALOGUE
@@ -122,8 +123,15 @@ if typing.TYPE_CHECKING:
     from adamx import probes as probes
     from adamx import problems as problems
 
+__version__ = "0.1.0"
+
 _LATE = ("plot", "probes", "problems")
 """Modules that most programs do without, imported when they are asked for."""
+
+__all__ = sorted(
+    {name for name, value in globals().items() if name[0] != "_" and not isinstance(value, types.ModuleType)}
+    | set(_LATE)
+)
 
 
 def __getattr__(name):
@@ -133,4 +141,4 @@ def __getattr__(name):
 
 
 def __dir__():
-    return sorted({*globals(), *_LATE} - {"importlib", "typing"})
+    return [*__all__, "__version__"]

@@ -15,13 +15,14 @@ import adamx
 from adamx.catalogue import table
 
 README = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
+PUBLIC = {name: getattr(adamx, name) for name in adamx.__all__}
 MODULES = sorted(m.name for m in pkgutil.walk_packages(adamx.__path__, "adamx.") if not m.name.endswith("__main__"))
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_docstring_examples_run(name):
     module = importlib.import_module(name)
-    names = {"jax": jax, "jnp": jnp, "optax": optax} | vars(adamx) | vars(module)
+    names = {"jax": jax, "jnp": jnp, "optax": optax} | PUBLIC | vars(module)
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
     for example in doctest.DocTestFinder().find(module, name, extraglobs=names):
         runner.run(example)
