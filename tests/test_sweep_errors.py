@@ -91,8 +91,19 @@ def test_points_that_disagree_in_structure():
 @pytest.mark.parametrize(
     ("options", "kind", "said"),
     [
-        ({"seeds": 0}, ValueError, "seeds must be a number of 1 or more, or different numbers of 0 or more, got 0"),
-        ({"seeds": [1, 1]}, ValueError, "seeds must be"),
+        (
+            {"seeds": 0},
+            ValueError,
+            "seeds must be a number of 1 or more, or different numbers from 0 to 2**32 - 1, got 0",
+        ),
+        *(
+            (
+                {"seeds": bad},
+                ValueError,
+                f"seeds must be a number of 1 or more, or different numbers from 0 to 2**32 - 1, got {bad!r}",
+            )
+            for bad in ([1, 1], [], -1, 1.5, "ab", None, [2**32])
+        ),
         ({"steps": 0}, ValueError, "steps must be a positive whole number, got 0"),
         ({"evaluate_every": 3}, ValueError, "steps=10 is not divisible by evaluate_every=3"),
         ({"evaluate_every": 5, "halving": sweep.Halving(2, 2)}, ValueError, "rungs of halving, [2, 4, 8], are not"),
@@ -103,11 +114,18 @@ def test_points_that_disagree_in_structure():
             "halving: there is no metric 'acc'; the task has loss",
         ),
         ({"target": {"acc": 0.9}}, ValueError, "target: there is no metric 'acc'; the task has loss"),
+        (
+            {"target": "loss"},
+            TypeError,
+            "target must be a dict of metrics to numbers, such as {'loss': 0.1}, got 'loss'",
+        ),
+        ({"target": {"loss": "low"}}, TypeError, "target must be a dict of metrics to numbers"),
+        ({"directory": __file__}, ValueError, f"directory={__file__!r} is a file: give the sweep a folder"),
         ({"memory": 0}, ValueError, "memory must be a positive whole number, got 0"),
         ({"mesh": 8}, TypeError, "mesh must be a jax.sharding.Mesh"),
         ({"points": {}}, ValueError, "an empty sweep"),
-        ({"points": {"a": [0.1]}}, TypeError, "points (a) must be sweep.Points"),
-        ({"points": adamx.adam(0.1)}, TypeError, "must be sweep.Points"),
+        ({"points": {"a": [0.1]}}, TypeError, "points['a'] must be sweep.Points"),
+        ({"points": adamx.adam(0.1)}, TypeError, "points must be sweep.Points"),
         ({"task": cases.loss}, TypeError, "expected a sweep.Task, got function"),
     ],
 )

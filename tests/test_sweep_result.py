@@ -70,6 +70,7 @@ def test_no_best_where_all_diverged():
     wild = sweep.run(cases.task(), sweep.zipped(adamx.sgd, learning_rate=[1e30]), steps=20)
     with pytest.raises(ValueError, match="no best point of the sweep: in each of them a lane diverged"):
         wild.best()
+    assert not sweep.curves(wild).axes[0].get_lines()
     assert np.isnan(sweep.run(cases.task(), sweep.zipped(adamx.sgd, learning_rate=[0.1]), steps=4).best().sd)
 
 
@@ -114,6 +115,9 @@ def test_pictures(result, tmp_path):
     assert shown.shape == (2, 5) and shown[0, 0] == pytest.approx(result.scores()[0])
     with pytest.raises(ValueError, match="no hyperparameter 'b3'; it has learning_rate, weight_decay, mask"):
         sweep.sensitivity(result, by="b3")
+    for picture in (sweep.sensitivity, sweep.curves, sweep.rungs):
+        with pytest.raises(ValueError, match="the sweep has no metric 'acc'; it has loss"):
+            picture(result, "acc")
 
 
 def test_the_progress_bar(capsys):

@@ -156,6 +156,11 @@ def test_parameters_that_break_while_the_loss_stays_finite(task):
     assert result.died_at.tolist() == [[-1], [1]] or result.died_at.tolist() == [[-1], [2]]
 
 
+def test_a_loss_may_be_a_python_number():
+    constant = sweep.Task(lambda key: jnp.ones(2), lambda p, b: 1.5, lambda key, step: ())
+    assert sweep.run(constant, sweep.zipped(adamx.sgd, learning_rate=[0.1]), steps=2).scores().tolist() == [1.5]
+
+
 def test_halving_keeps_the_best_and_gives_the_full_runs_numbers(task):
     points = sweep.space(adamx.adam, learning_rate=sweep.log(1e-4, 1)).grid(learning_rate=13)
     full = sweep.run(task, points, steps=54, seeds=3, evaluate_every=2)

@@ -79,6 +79,8 @@ class Folder:
 
     def __init__(self, path, definition, writes):
         self.path, self.writes = pathlib.Path(path), writes
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"directory={str(path)!r} is a file: give the sweep a folder, which need not exist.")
         definition = json.loads(json.dumps(definition))
         self.hash = hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()
         if not (self.path / DEFINITION).exists():

@@ -52,8 +52,10 @@ def heat_map(result, rows, columns, metric=LOSS, name=None, *, label=None):
 
 
 def curves(result, metric=LOSS, *, log_y=True, label=None):
-    """A metric over the run for the best point of each name, with a band over seeds."""
-    series = {name: result.metrics[metric][result.best(name, metric).index] for name in result.constructors}
+    """A metric over the run for the best point of each name, with a band over seeds; no curve where in every point a lane diverged."""
+    sound = {name for name, score in zip(result.names, result.scores(metric), strict=True) if np.isfinite(score)}
+    names = [name for name in result.constructors if name in sound]
+    series = {name: result.values(metric)[result.best(name, metric).index] for name in names}
     figure = plot.curves([(label or metric, {name: (result.at, own) for name, own in series.items()})])
     figure.axes[0].set_yscale("log" if log_y else "linear")
     return figure
@@ -62,7 +64,7 @@ def curves(result, metric=LOSS, *, log_y=True, label=None):
 def rungs(result, metric=LOSS, *, log_y=True, label=None):
     """What halving did: the mean over seeds of each point, in its name's colour, or in grey if it was stopped at a rung."""
     ended = np.where(result.stopped_at < 0, result.at[-1], result.stopped_at)
-    values, last, names = result.metrics[metric].mean(axis=1), ended.max(), list(result.constructors)
+    values, last, names = result.values(metric).mean(axis=1), ended.max(), list(result.constructors)
     with plot.canvas(size=(6.4, 3.6)) as (figure, ((ax,),)):
         stopped, finished = np.flatnonzero(ended < last), np.flatnonzero(ended == last)
         for order, i in enumerate(stopped):

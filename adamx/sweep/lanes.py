@@ -126,7 +126,7 @@ def stretch(functions, rules, lanes, fresh, active, start, *, length):
         def step(carry, t):
             lane, total = carry
             lane, loss = advance(functions, rule, fresh.key, lane, t, active)
-            return (lane, total + loss.astype(jnp.float32)), None
+            return (lane, total + jnp.float32(loss)), None
 
         steps = start + jnp.arange(length, dtype=jnp.int32)
         (lane, total), _ = jax.lax.scan(step, (lane, jnp.float32(0)), steps)

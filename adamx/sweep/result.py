@@ -92,10 +92,10 @@ class Result:
 
     def final(self, metric, until=None):
         """The metric at the end of each lane, or after `until` steps if that is sooner: array (n, s); NaN for a diverged lane."""
-        self._check(metric)
+        recorded = self.values(metric)
         steps = np.minimum(self.steps, self.at[-1] if until is None else until)
         last = np.searchsorted(self.at, steps)
-        values = np.take_along_axis(self.metrics[metric], last[..., None], axis=-1)[..., 0]
+        values = np.take_along_axis(recorded, last[..., None], axis=-1)[..., 0]
         return np.where(self.died_at == NEVER, values, np.nan)
 
     def scores(self, metric=LOSS, until=None):
@@ -143,8 +143,7 @@ class Result:
         """A metric over the run: a pandas frame with a row an evaluation (index: steps made) and a column a lane, as rows of `table`."""
         import pandas as pd
 
-        self._check(metric)
-        flat = self.metrics[metric].reshape(-1, len(self.at))
+        flat = self.values(metric).reshape(-1, len(self.at))
         return pd.DataFrame(flat.T, index=pd.Index(self.at, name="step"))
 
     def top(self, count, name=None, metric=LOSS):
@@ -153,7 +152,7 @@ class Result:
         Raises:
           ValueError: no such name or metric; every point has a diverged lane.
         """
-        self._check(metric)
+        self.values(metric)
         if name is not None and name not in self.constructors:
             raise ValueError(f"the sweep has no {name!r}; it has {', '.join(self.constructors)}.")
         scores, values = self.scores(metric), self.final(metric).astype(np.float64)
@@ -173,9 +172,11 @@ class Result:
         """The best point (of one name): the first of `top`."""
         return self.top(1, name, metric)[0]
 
-    def _check(self, metric):
+    def values(self, metric):
+        """The metric at every evaluation: array (n, s, r). Raises ValueError if there is no such metric; says which there are."""
         if metric not in self.metrics:
             raise ValueError(f"the sweep has no metric {metric!r}; it has {', '.join(self.metrics)}.")
+        return self.metrics[metric]
 
     def save(self, path):
         """Writes everything to one file (.npz), whole or not at all. Functions are kept as the names they are imported by."""

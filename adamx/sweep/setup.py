@@ -2,6 +2,7 @@
 
 import math
 import numbers
+from collections.abc import Iterable
 
 import jax
 import numpy as np
@@ -40,7 +41,7 @@ class Setup:
         self.seeds, self.steps = _seeds(seeds), _positive("steps", steps)
         if halving is not None and not isinstance(halving, Halving):
             raise TypeError(f"halving must be a sweep.Halving, got {halving!r}.")
-        self.halving, self.target = halving, dict(target or {})
+        self.halving, self.target = halving, _target({} if target is None else target)
         self.require_metrics([halving.metric] if halving else [], "halving")
         self.require_metrics(self.target, "target")
         self.rungs = [*(halving.rungs(self.steps) if halving else ()), self.steps]
@@ -84,13 +85,14 @@ class Setup:
 
 
 def _named(points):
-    named = points if isinstance(points, dict) else {name_of(getattr(points, "constructor", None)): points}
+    named = points if isinstance(points, dict) else {"points": points}
     if not named:
         raise ValueError("an empty sweep: the dict of points has none.")
     for name, own in named.items():
         if not isinstance(own, Points):
-            raise TypeError(f"points ({name}) must be sweep.Points, such as space(...).grid(...), got {own!r}.")
-    return list(named.items())
+            where = f"points[{name!r}]" if isinstance(points, dict) else name
+            raise TypeError(f"{where} must be sweep.Points, such as space(...).grid(...), got {own!r}.")
+    return list(named.items()) if isinstance(points, dict) else [(name_of(points.constructor), points)]
 
 
 def _positive(name, value):
@@ -100,10 +102,21 @@ def _positive(name, value):
 
 
 def _seeds(seeds):
-    numbered = range(seeds) if isinstance(seeds, numbers.Integral) else [int(seed) for seed in seeds]
-    if not numbered or min(numbered) < 0 or len(set(numbered)) != len(numbered):
-        raise ValueError(f"seeds must be a number of 1 or more, or different numbers of 0 or more, got {seeds!r}.")
-    return list(numbered)
+    whole = isinstance(seeds, numbers.Integral)
+    numbered = list(range(seeds)) if whole else list(seeds) if isinstance(seeds, Iterable) else []
+    known = all(isinstance(seed, numbers.Integral) and 0 <= seed < 2**32 for seed in numbered)
+    if not (numbered and known and len(set(numbered)) == len(numbered)):
+        raise ValueError(
+            f"seeds must be a number of 1 or more, or different numbers from 0 to 2**32 - 1, got {seeds!r}."
+        )
+    return [int(seed) for seed in numbered]
+
+
+def _target(target):
+    known = isinstance(target, dict) and all(isinstance(value, numbers.Real) for value in target.values())
+    if not known:
+        raise TypeError(f"target must be a dict of metrics to numbers, such as {{'loss': 0.1}}, got {target!r}.")
+    return target
 
 
 def _one_axis(mesh):
