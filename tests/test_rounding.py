@@ -55,7 +55,8 @@ def test_rounding_needs_no_temporaries(dtype):
     params = jnp.ones(2**16, dtype)
     nearest = compiled_step(adamx.adam(1e-3).store(params=adamx.Nearest()), params).memory_analysis()
     stochastic = compiled_step(adamx.adam(1e-3), params).memory_analysis()
-    assert stochastic.temp_size_in_bytes == nearest.temp_size_in_bytes < 1000
+    # Scalars, of 64 bytes each as XLA aligns them: stochastic rounding has one more, the leaf's key.
+    assert stochastic.temp_size_in_bytes <= nearest.temp_size_in_bytes + 64 < 300
 
 
 def test_shards_and_lanes_have_bits_of_their_own():
