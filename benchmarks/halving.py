@@ -1,6 +1,7 @@
 """Does successive halving find the full sweep's winner? On the airfoil data and the digits, each time with seeds of its own.
 
-Found is the winner of the full sweep, or a point whose mean in the full sweep is within two standard errors (over seeds) of it.
+Found is the winner of the full sweep, or a point whose mean over seeds in the full sweep is within two standard errors of the difference
+(as of independent samples) of it.
 
     python benchmarks/halving.py [--tasks airfoil digits] [--repetitions 20]
 """

@@ -145,7 +145,7 @@ class Results:
 
     @contextlib.contextmanager
     def unfinished(self):
-        """Yields the folder of a sweep under way: what ends in this block is removed, what is interrupted is there for the next run."""
+        """Yields a folder for an unfinished sweep: removed when the block succeeds, kept when it is interrupted."""
         interrupt.kept.append(path := self.folder / "unfinished")
         yield path
         shutil.rmtree(path)

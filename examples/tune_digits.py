@@ -76,11 +76,11 @@ def main(arguments=None):
     spaces = {name: sweep.space(getattr(adamx, name), learning_rate=sweep.log(1e-4, 1)) for name in options.rules}
     points = {name: space.grid(learning_rate=options.learning_rates) for name, space in spaces.items()}
     steps = options.epochs * (len(splits["train"][1]) // 64)
+    look = {"chosen_by": "validation_loss", "label": "test error (%)"}
     with parser.refusing(), results.unfinished() as folder:
         result = sweep.run(task, points, steps=steps, seeds=options.seeds, directory=folder)
-    results.table("lanes", result.table(), index=False)
-    look = {"chosen_by": "validation_loss", "label": "test error (%)"}
-    results.picture("sensitivity", sweep.sensitivity(result, "test_error", **look))
+        results.table("lanes", result.table(), index=False)
+        results.picture("sensitivity", sweep.sensitivity(result, "test_error", **look))
     print(leaderboard(result).to_string(index=False))
     print(f"{result.died_at.size} networks in {time.perf_counter() - begun:.0f} s; {results}")
 

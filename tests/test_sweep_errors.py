@@ -138,6 +138,10 @@ def test_halving_and_evaluate(nothing_is_compiled):
     for bad in ({"first_rung": 0}, {"first_rung": 1, "factor": 1}, {"first_rung": 1, "keep_at_least": 0}):
         with raises(ValueError, "Halving needs first_rung >= 1, factor >= 2 and keep_at_least >= 1"):
             sweep.Halving(**bad)
+    with raises(ValueError, "whole numbers, got Halving(first_rung=4.5"):
+        sweep.Halving(9 / 2)
+    with raises(ValueError, "Halving(first_rung=5, factor=3", "has no rung before the end, steps=5"):
+        sweep.run(nothing_is_compiled, POINTS, steps=5, halving=sweep.Halving(5))
     with raises(ValueError, "metric: there is no metric 'acc'"):
         sweep.evaluate(nothing_is_compiled, adamx.adam, [{"learning_rate": 0.1}], steps=5, metric="acc")
     with raises(TypeError, "adam has no hyperparameter 'lr'"):

@@ -1,6 +1,9 @@
 """Tables, best points, code, files and pictures of a sweep; spaces and the points drawn from them."""
 
+import functools
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import sweep_cases as cases
@@ -72,6 +75,66 @@ def test_no_best_where_all_diverged():
         wild.best()
     assert not sweep.curves(wild).axes[0].get_lines()
     assert np.isnan(sweep.run(cases.task(), sweep.zipped(adamx.sgd, learning_rate=[0.1]), steps=4).best().sd)
+
+
+def test_numbers_of_numpy_and_jax_are_pythons():
+    rates = np.geomspace(1e-3, 1e-1, 3)
+    for given in (rates, rates.astype(np.float32), jnp.float32(rates)):
+        points = sweep.zipped(adamx.adam, learning_rate=given, nesterov=np.bool_(True))
+        assert points.rows[1] == {"learning_rate": 0.01, "nesterov": True}
+        assert all(type(value) in (float, bool) for row in points.rows for value in row.values())
+
+
+def best_of(points):
+    return sweep.run(cases.task(), points, steps=2).best()
+
+
+def test_code_is_the_call_that_made_the_rule():
+    own = functools.partial(adamx.adam, b1=0.8)
+    best = best_of(sweep.zipped(own, learning_rate=[0.1]))
+    assert best.code() == "functools.partial(adamx.adam, b1=0.8)(learning_rate=0.1)"
+    assert eval(best.code(), {"adamx": adamx, "functools": functools}) == best.rule
+    best = best_of(sweep.listed(adamx.adam, [{"learning_rate": sweep.warmup_cosine(0.1, 2)}]))
+    assert eval(best.code(), {"adamx": adamx, "jax": jax}) == best.rule
+
+
+def test_hyperparameters_named_as_columns_are_kept():
+    def rule(peak, steps):
+        return adamx.adam(sweep.warmup_cosine(peak, steps))
+
+    table = sweep.run(cases.task(), sweep.zipped(rule, peak=[0.1, 0.2], steps=4), steps=2).table()
+    assert table.steps_.tolist() == [4, 4] and table.steps.tolist() == [2, 2]
+
+
+def test_final_until_is_the_last_evaluation_by_then(result):
+    first, second = result.at[:2]
+    np.testing.assert_array_equal(result.final("loss", until=second - 1), result.final("loss", until=first))
+    with pytest.raises(ValueError, match="until=0: the first evaluation was after"):
+        result.final("loss", until=0)
+
+
+def test_the_sensitivity_picture_rings_the_best(tmp_path):
+    points = {
+        "adam": sweep.space(adamx.adam, learning_rate=sweep.log(1e-3, 1), b2=sweep.choice(0.9, 0.999)).grid(
+            learning_rate=4
+        ),
+        "sgd": sweep.space(adamx.sgd, learning_rate=sweep.log(1e-3, 1)).grid(learning_rate=4),
+    }
+    result = sweep.run(cases.task(), points, steps=12, halving=sweep.Halving(4))
+    (ax,) = sweep.sensitivity(result).axes
+    rings = [line for line in ax.get_lines() if line.get_marker() == "o" and line.get_markerfacecolor() == "none"]
+    ringed = {float(x) for line in rings for x in np.ravel(line.get_xdata())}
+    assert ringed == {result.best(name).row["learning_rate"] for name in points}
+    (ax,) = sweep.sensitivity(result, by="b2").axes
+    assert {line.get_label() for line in ax.get_lines()} & set(points) == {"adam"}
+    own = sweep.space(
+        adamx.adamw, learning_rate=0.1, weight_decay=sweep.choice(0.1, 0.0), nesterov=sweep.choice(False, True)
+    )
+    decayed = sweep.run(cases.task(), own.grid(), steps=2)
+    assert sweep.sensitivity(decayed, by="weight_decay").axes[0].get_xscale() == "linear"
+    own = sweep.space(adamx.amsgrad, learning_rate=0.1, maximum_of=sweep.choice("raw", "paper")).grid()
+    with pytest.raises(ValueError, match="draws curves over numbers, but maximum_of of amsgrad is also 'paper'"):
+        sweep.sensitivity(sweep.run(cases.task(), own, steps=2), by="maximum_of")
 
 
 def test_a_result_survives_its_file(result, tmp_path):

@@ -8,6 +8,7 @@ import sys
 import time
 
 import numpy as np
+import optax
 import pytest
 import sweep_cases as cases
 
@@ -100,6 +101,21 @@ def test_a_changed_definition_is_refused(folder, change, said):
     with pytest.raises(ValueError, match=rf"holds another sweep \(.*{said}.*another folder"):
         resumed(folder, **change)
     assert digest(folder) == before
+
+
+def test_numbers_hidden_in_functions_are_part_of_the_definition(tmp_path):
+    def points(limit, decay):
+        def rule(learning_rate):
+            own = adamx.adam(learning_rate, b1=lambda count: decay)
+            return adamx.chain(optax.clip_by_global_norm(limit), own)
+
+        return sweep.zipped(rule, learning_rate=[0.1, 0.2])
+
+    sweep.run(cases.task(), points(1.0, 0.9), steps=4, directory=tmp_path)
+    sweep.run(cases.task(), points(1.0, 0.9), steps=4, directory=tmp_path)
+    for other in (points(0.01, 0.9), points(1.0, 0.1)):
+        with pytest.raises(ValueError, match=r"holds another sweep \(.*rules' steps: \w+ there, \w+ now"):
+            sweep.run(cases.task(), other, steps=4, directory=tmp_path)
 
 
 def test_damaged_and_foreign_files_are_refused_and_left(folder, tmp_path_factory):

@@ -161,6 +161,29 @@ def test_a_loss_may_be_a_python_number():
     assert sweep.run(constant, sweep.zipped(adamx.sgd, learning_rate=[0.1]), steps=2).scores().tolist() == [1.5]
 
 
+def test_numbers_applied_to_a_task_are_data():
+    def loss(weight, params, batch):
+        return weight * jnp.sum(params**2)
+
+    task, points = (
+        sweep.Task(lambda key: jnp.ones(2), None, lambda key, step: ()),
+        sweep.zipped(adamx.sgd, learning_rate=[0.0]),
+    )
+    half, two = (task._replace(loss=jax.tree_util.Partial(loss, weight)) for weight in (0.5, 2.0))
+    assert sweep.run(half, points, steps=2).scores().tolist() == [1.0]
+    with cases.compilations() as seen:
+        assert sweep.run(two, points, steps=2).scores().tolist() == [4.0]
+    assert not seen
+
+
+def test_programs_know_the_settings_that_they_were_compiled_under(task):
+    points = sweep.zipped(adamx.sgd, learning_rate=[0.1])
+    sweep.run(task, points, steps=2)
+    with jax.default_matmul_precision("highest"), cases.compilations() as seen:
+        sweep.run(task, points, steps=2)
+    assert seen
+
+
 def test_halving_keeps_the_best_and_gives_the_full_runs_numbers(task):
     points = sweep.space(adamx.adam, learning_rate=sweep.log(1e-4, 1)).grid(learning_rate=13)
     full = sweep.run(task, points, steps=54, seeds=3, evaluate_every=2)

@@ -5,12 +5,13 @@ each point and seed.
 
     from adamx import sweep
 
-    task = sweep.arrays(init, loss, (images, labels), batch_size=64, evaluate=accuracy)
+    task = sweep.arrays(init, loss, (images, labels), batch_size=64, evaluate=lambda params: {"validation_loss": ...})
     space = sweep.space(adamx.adamw, learning_rate=sweep.log(1e-4, 1e-1), b2=sweep.log_complement(0.9, 0.9999))
     result = sweep.run(task, space.grid(learning_rate=13, b2=4), steps=1000, seeds=3)
-    result.best().code()
+    result.best(metric="validation_loss").code()
 
-A lane's numbers are those of the same rule trained alone (`train`), up to rounding.
+Programs are kept for the functions they were compiled of: make a task once. A lane's numbers are those of the same rule trained alone
+(`train`), up to rounding.
 """
 
 from adamx.sweep.figures import curves as curves

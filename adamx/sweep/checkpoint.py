@@ -12,16 +12,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from adamx import files
+from adamx.sweep import lanes
 
 DEFINITION = "definition.json"
 
 
-def definition_of(functions, points, **options):
+def definition_of(functions, points, batches, **options):
     """What decides the outcome of a sweep, as a dict of strings and numbers.
 
     Args:
       functions: `Functions` of the task; described by what they compute (their jaxprs) and the data they bring.
       points: (name, `Points`) pairs.
+      batches: Their `Batch`es; described by what a step of each computes, as functions inside rules have nothing else to be told by.
       **options: All else, as values that JSON has.
     """
     key = jax.eval_shape(jax.random.key, 0)
@@ -37,17 +39,26 @@ def definition_of(functions, points, **options):
     return {
         **{what: _digest_of_function(*call) for what, call in computed.items()},
         "task's data": _digest(*jax.tree.leaves(functions)),
+        "rules' steps": _digest(*(_digest_of_step(functions, own.rules) for own in batches)),
         **{f"points of {name}": _digest(repr(own.rows), *_leaves(own.rules)) for name, own in points},
         **options,
         "jax": jax.__version__,
         "adamx": importlib.metadata.version("adamx"),
         "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-        "float64": bool(jax.config.jax_enable_x64),
+        **lanes.settings(),
     }
 
 
 def _leaves(rules):
     return [part for rule in rules for part in (str(jax.tree.structure(rule)), *jax.tree.leaves(rule))]
+
+
+def _digest_of_step(functions, rules):
+    def step(functions, rule):
+        start = lanes.fresh(functions, 0)
+        return lanes.advance(functions, rule, start.key, lanes.begin(rule, start), 0, True)
+
+    return _digest_of_function(step, functions, jax.tree.map(lambda a: a[0], rules))
 
 
 def _digest_of_function(function, *arguments):
@@ -141,11 +152,11 @@ class Folder:
             raise ValueError(f"{path} cannot be gone on from ({error}): {_ADVICE}") from error
         return step, structure.unflatten(leaves) if leaves else None, arrays
 
-    def save(self, chunk, step, lanes, arrays):
-        """Writes how far a chunk is: the step, its lanes (a tree of NumPy arrays, or None) and `arrays` of what was recorded."""
+    def save(self, chunk, step, carried, arrays):
+        """Writes how far a chunk is: the step, its lanes (`carried`, a tree of NumPy arrays, or None) and `arrays` of what was recorded."""
         if not self.writes:
             return
-        leaves = {f"lane {i}": leaf for i, leaf in enumerate(jax.tree.leaves(lanes))}
+        leaves = {f"lane {i}": leaf for i, leaf in enumerate(jax.tree.leaves(carried))}
         with files.whole(self._path_of(chunk)) as temporary:
             np.savez(temporary, hash=self.hash, points=chunk.points, step=step, **leaves, **arrays)
 

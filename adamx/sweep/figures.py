@@ -1,9 +1,11 @@
 """Pictures of a sweep's result: figures of `adamx.plot`, to be written with `adamx.plot.save`."""
 
+import numbers
+
 import numpy as np
 
 from adamx import plot
-from adamx.sweep.points import columns_of
+from adamx.sweep.points import columns_of, shown
 from adamx.sweep.tasks import LOSS
 
 DECADE = 10
@@ -13,13 +15,17 @@ def sensitivity(result, metric=LOSS, by="learning_rate", *, chosen_by=None, log_
     """How much a hyperparameter matters: a curve for each name, with a band over seeds, and the value marked that is best by `chosen_by`.
 
     A cross along the top is a value at which a lane diverged. Where other hyperparameters vary too, each value is shown with the best.
+    Names without the hyperparameter are left out.
     `chosen_by` is a metric; None for `metric` itself. `label` is that of the metric's axis, here and below.
     """
     values, scores = {}, {}
     chosen_by, chosen = chosen_by or metric, {}
     ranks = _ranks(result, chosen_by)
     for name in result.constructors:
-        best = _best_by(result, chosen_by, name, by)
+        if not (best := _best_by(result, chosen_by, name, by)):
+            continue
+        if unfit := [value for (value,) in best if not isinstance(value, numbers.Real)]:
+            raise ValueError(f"sensitivity draws curves over numbers, but {by} of {name} is also {shown(unfit[0])!r}.")
         values[name] = [value for (value,) in best]
         scores[name] = result.final(metric)[list(best.values())]
         chosen[name] = int(np.argmin(ranks[list(best.values())]))
@@ -29,6 +35,8 @@ def sensitivity(result, metric=LOSS, by="learning_rate", *, chosen_by=None, log_
         values, scores, y_label=label or f"{metric} at the end", log_y=log_y, diverged=diverged, **marks
     )
     figure.axes[0].set_xlabel(by)
+    if min(value for own in values.values() for value in own) <= 0:
+        figure.axes[0].set_xscale("linear")
     _limit(figure.axes[0], np.concatenate([np.ravel(own) for own in scores.values()]), log_y)
     return figure
 
@@ -39,7 +47,7 @@ def heat_map(result, rows, columns, metric=LOSS, name=None, *, label=None):
     Where others vary too, each pair is shown with the best of them.
     """
     best = _best_by(result, metric, name, rows, columns)
-    first, second = (sorted(set(own)) for own in zip(*best, strict=True))
+    first, second = (sorted(set(own), key=_order) for own in zip(*best, strict=True))
     values = np.full((len(first), len(second)), np.nan)
     scores = result.scores(metric)
     for (row, column), point in best.items():
@@ -114,13 +122,19 @@ def _best_by(result, metric, name, *columns):
             values = tuple(row[column] for column in columns)
             if values not in best or ranks[i] < ranks[best[values]]:
                 best[values] = i
-    return dict(sorted(best.items()))
+    return dict(sorted(best.items(), key=lambda pair: [_order(value) for value in pair[0]]))
+
+
+def _order(value):
+    return (0, value, "") if isinstance(value, numbers.Real) else (1, 0, str(shown(value)))
 
 
 def _ranks(result, metric):
-    """The mean over seeds, less is better; infinite where a lane diverged."""
-    return result.scores(metric) * (-1 if metric in result.maximise else 1)
+    """Places of the points, the best 0: as `Result.top` orders them, those in which a lane diverged last."""
+    scores = result.scores(metric) * (-1 if metric in result.maximise else 1)
+    went = np.where(result.stopped_at < 0, result.at[-1], result.stopped_at)
+    return np.argsort(np.lexsort((scores, -went, np.isinf(scores))))
 
 
 def _tick(value):
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return f"{value:.6g}" if isinstance(value, float) else str(shown(value))

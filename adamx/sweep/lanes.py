@@ -179,11 +179,17 @@ def compiled(functions, rules, points, seeds, kind):
     shapes = [jnp.shape(a) if i < count else (points,) for i, a in enumerate(leaves)]
     dtypes = [jax.dtypes.canonicalize_dtype(a.dtype) for a in leaves]
     pairs = tuple(zip(shapes, dtypes, strict=True))
-    return _compiled(tree, pairs, points, seeds, kind, bool(jax.config.jax_enable_x64))
+    return _compiled(tree, pairs, points, seeds, kind, tuple(settings().items()), jax.config.jax_default_device)
+
+
+def settings():
+    """JAX's settings on which a program depends."""
+    precision = jax.config.jax_default_matmul_precision
+    return {"float64": bool(jax.config.jax_enable_x64), "matmul precision": precision and str(precision)}
 
 
 @functools.lru_cache(maxsize=64)
-def _compiled(tree, leaves, points, seeds, kind, x64):
+def _compiled(tree, leaves, points, seeds, kind, settings, device):
     functions, rules = tree.unflatten([jax.ShapeDtypeStruct(*leaf) for leaf in leaves])
     one_rule = jax.tree.map(lambda a: jax.ShapeDtypeStruct((), a.dtype), rules)
     one_fresh = jax.eval_shape(fresh, functions, jax.ShapeDtypeStruct((), jnp.uint32))

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from adamx.rule import UpdateRule
@@ -69,7 +70,7 @@ def listed(constructor, rows):
     >>> listed(adam, [{"learning_rate": 0.1}, {"learning_rate": 0.2, "nesterov": True}])
     2 points of adam(learning_rate, nesterov)
     """
-    rows = tuple(dict(row) for row in rows)
+    rows = tuple({name: _plain(value) for name, value in dict(row).items()} for row in rows)
     if not rows:
         raise ValueError(f"a sweep of {name_of(constructor)} needs at least one point, got none.")
     check_names(constructor, columns_of(rows))
@@ -114,10 +115,23 @@ def name_of(function):
     return getattr(inner, "__name__", type(inner).__name__)
 
 
+def _plain(value):
+    """A number of NumPy or JAX as Python's, of the decimal digits that it stands for; all else as it is."""
+    if not isinstance(value, (np.generic, np.ndarray, jax.Array)) or np.ndim(value):
+        return value
+    if not (jnp.issubdtype(value.dtype, jnp.number) or value.dtype == bool):
+        return value
+    number = np.asarray(value)[()]
+    return float(str(number)) if jnp.issubdtype(value.dtype, jnp.floating) else number.item()
+
+
 def shown(value):
-    """`value` as it stands in tables: numbers, strings and None as they are, else its name."""
+    """`value` as it stands in tables: numbers, strings and None as they are, else its name, with what is applied to it."""
     if value is None or isinstance(value, (numbers.Number, str)):
         return value
+    if isinstance(value, functools.partial):
+        applied = [str(shown(a)) for a in value.args] + [f"{name}={shown(a)}" for name, a in value.keywords.items()]
+        return f"{name_of(value)}({', '.join(applied)})"
     return name_of(value) if callable(value) else repr(value)
 
 

@@ -1,6 +1,7 @@
 """What a sweep returns: a table with a row a lane, the best points, curves; and its file."""
 
 import dataclasses
+import functools
 import importlib
 import json
 import pathlib
@@ -9,6 +10,7 @@ import zipfile
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from adamx import files
@@ -17,6 +19,7 @@ from adamx.sweep.tasks import LOSS
 
 NEVER = -1
 FORMAT = "adamx sweep 1"
+OWN_COLUMNS = ("name", "seed", "status", "died_at", "reached_at", "steps")
 
 
 class Best(NamedTuple):
@@ -91,10 +94,12 @@ class Result:
         return np.minimum.reduce([np.where(end == NEVER, self.at[-1], end) for end in ends])
 
     def final(self, metric, until=None):
-        """The metric at the end of each lane, or after `until` steps if that is sooner: array (n, s); NaN for a diverged lane."""
+        """The metric when each lane was last evaluated, if `until` is given within so many steps: array (n, s); NaN for a diverged lane."""
         recorded = self.values(metric)
         steps = np.minimum(self.steps, self.at[-1] if until is None else until)
-        last = np.searchsorted(self.at, steps)
+        if until is not None and until < self.at[0]:
+            raise ValueError(f"until={until}: the first evaluation was after {self.at[0]} steps.")
+        last = np.searchsorted(self.at, steps, side="right") - 1
         values = np.take_along_axis(recorded, last[..., None], axis=-1)[..., 0]
         return np.where(self.died_at == NEVER, values, np.nan)
 
@@ -109,14 +114,16 @@ class Result:
 
         Columns: name; every hyperparameter (by name where it is no number or string); seed; status, "finished", "diverged", "reached" (the
         target) or "stopped" (by halving); died_at and reached_at, absent where that did not happen; steps made; and of each metric the
-        final and the best value.
+        final and the best value. A hyperparameter with the name of another column gets an underscore behind it.
         """
         import pandas as pd
 
         count, lanes = len(self.seeds), self.died_at.size
         columns = {"name": np.repeat(self.names, count)}
         for name in columns_of(self.rows):
-            columns[name] = [shown(row.get(name)) for row in self.rows for _ in range(count)]
+            columns[f"{name}_" if name in OWN_COLUMNS else name] = [
+                shown(row.get(name)) for row in self.rows for _ in range(count)
+            ]
         columns |= {"seed": np.tile(self.seeds, len(self.rows)), "status": self._status().ravel()}
         for name, when in (("died_at", self.died_at), ("reached_at", self.reached_at)):
             columns[name] = pd.array(np.where(when.ravel() == NEVER, None, when.ravel()), dtype="Int64")
@@ -159,7 +166,9 @@ class Result:
         went = np.where(self.stopped_at == NEVER, self.at[-1], self.stopped_at)
         chosen = [i for i, own in enumerate(self.names) if name in (None, own) and np.isfinite(scores[i])]
         if not chosen:
-            raise ValueError(f"no best point of {name or 'the sweep'}: in each of them a lane diverged.")
+            raise ValueError(
+                f"no best point of {name or 'the sweep'}: in each of them a lane diverged or has no finite {metric}."
+            )
         sign = -1 if metric in self.maximise else 1
         chosen.sort(key=lambda i: (-went[i], sign * scores[i]))
         spread = [float(values[i].std(ddof=1)) if len(self.seeds) > 1 else float("nan") for i in chosen[:count]]
@@ -261,7 +270,13 @@ def _resolved(value):
 
 
 def _code(value):
-    """A number, a string, or what can be imported, as code."""
+    """A number, a string, what can be imported, or a partial application of it, as code."""
+    if isinstance(value, functools.partial):
+        applied = [_code(value.func), *map(_code, value.args), *(f"{n}={_code(v)}" for n, v in value.keywords.items())]
+        kind = "jax.tree_util.Partial" if isinstance(value, jax.tree_util.Partial) else "functools.partial"
+        return f"{kind}({', '.join(applied)})"
+    if isinstance(value, _Unavailable):
+        return value.__name__
     if not callable(value):
         return repr(value)
     module, name = getattr(value, "__module__", ""), name_of(value)

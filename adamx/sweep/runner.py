@@ -41,12 +41,14 @@ def run(
       points: `Points`, or a dict of names to them.
       steps: Steps of a lane.
       seeds: How many (0, 1, ...), or a sequence of them.
-      evaluate_every: Steps from one evaluation to the next, a divisor of `steps`; None for up to 20 evaluations. At each, lanes may stop,
-        files are written and progress is shown.
-      halving: A `Halving`; None to train every point to the end. Survivors are gathered into batches of a power of two.
+      evaluate_every: Steps from one evaluation to the next, a divisor of `steps` and of the rungs of `halving`; None for the least with
+        which there are up to 20 evaluations, or their greatest common divisor if that is less. At each evaluation lanes may stop, files
+        are written and progress is shown.
+      halving: A `Halving`; None to train every point to the end. Later batches are filled up to a power of two, so that few are compiled.
       target: Metric -> value; a lane that is as good or better in all of them at an evaluation is done.
       directory: Folder in which finished stretches are kept; run again after it was killed, the sweep goes on from there and gives the
-        same result bit for bit. None for none.
+        same result bit for bit. Whatever is changed (points, steps, seeds, memory, devices, versions) makes it another sweep, which is
+        refused. Several processes share one folder. None for none.
       memory: Bytes that a program may take on each device; lanes that do not fit train in chunks, one after the other. None for nine
         tenths of the device's memory (half of the machine's on a CPU).
       mesh: A `jax.sharding.Mesh`, over all of whose devices the points are divided, also those of other processes under
@@ -94,6 +96,7 @@ def _definition(setup):
     return definition_of(
         setup.functions,
         setup.points,
+        setup.batches,
         steps=setup.steps,
         seeds=setup.seeds,
         evaluate_every=setup.kind.length,

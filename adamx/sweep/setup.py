@@ -44,6 +44,8 @@ class Setup:
         self.halving, self.target = halving, _target({} if target is None else target)
         self.require_metrics([halving.metric] if halving else [], "halving")
         self.require_metrics(self.target, "target")
+        if halving and not halving.rungs(self.steps):
+            raise ValueError(f"{halving} has no rung before the end, steps={self.steps}: nothing would be stopped.")
         self.rungs = [*(halving.rungs(self.steps) if halving else ()), self.steps]
         self.kind = lanes.Stretch(self._length(evaluate_every), _one_axis(mesh))
         self.width = 1 if mesh is None else mesh.size

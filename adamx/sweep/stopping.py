@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import numbers
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from adamx.sweep.tasks import LOSS
 
 @dataclasses.dataclass(frozen=True)
 class Halving:
-    """Successive halving (Jamieson & Talwalkar, arXiv:1502.07943): at each rung only the best 1 / `factor` of the points go on.
+    """Successive halving (Jamieson & Talwalkar, arXiv:1502.07943): at each rung the best 1 / `factor` of the points go on.
 
     Rungs are at `first_rung`, `first_rung * factor`, `first_rung * factor**2`, ... steps. Points are ranked by the mean over seeds; one
     with a diverged lane is behind all that have none.
@@ -28,8 +29,11 @@ class Halving:
     metric: str = LOSS
 
     def __post_init__(self):
-        if self.first_rung < 1 or self.factor < 2 or self.keep_at_least < 1:
-            raise ValueError(f"Halving needs first_rung >= 1, factor >= 2 and keep_at_least >= 1, got {self}.")
+        whole = all(isinstance(n, numbers.Integral) for n in (self.first_rung, self.factor, self.keep_at_least))
+        if not whole or self.first_rung < 1 or self.factor < 2 or self.keep_at_least < 1:
+            raise ValueError(
+                f"Halving needs first_rung >= 1, factor >= 2 and keep_at_least >= 1, whole numbers, got {self}."
+            )
 
     def rungs(self, steps):
         """The rungs of a run of `steps` steps."""

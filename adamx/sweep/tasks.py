@@ -127,7 +127,8 @@ class Functions(NamedTuple):
 def functions_of(task):
     """`task` as `Functions`."""
     given = (*task[:3], task.evaluate or _nothing)
-    init, loss, batch, evaluate = (f if isinstance(f, Partial) else Partial(f) for f in given)
+    given = (f if isinstance(f, Partial) else Partial(f) for f in given)
+    init, loss, batch, evaluate = (jax.tree.map(jnp.asarray, f) for f in given)
     if task.has_aux:
         return Functions(init, loss, batch, evaluate)
     return Functions(Partial(_init, init), Partial(_loss, loss), batch, Partial(_evaluate, evaluate))
