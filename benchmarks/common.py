@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import platform
+import statistics
 
 import jax
 import optax
@@ -45,6 +46,11 @@ def step_of(rule):
 def jitted_step(rule):
     """`step_of(rule)` compiled, with parameters and state donated."""
     return jax.jit(step_of(rule), donate_argnums=(0, 1))
+
+
+def paired_ratio(ours, peer):
+    """Median over rounds of ours / peer."""
+    return statistics.median(a / b for a, b in zip(ours, peer, strict=True))
 
 
 def environment(**more):

@@ -13,7 +13,6 @@ import sys
 import common
 import jax
 
-import adamx
 from adamx import sweep
 
 sys.path.append(str(pathlib.Path(__file__).parents[1] / "examples"))
@@ -22,14 +21,11 @@ import tune_digits  # noqa: E402
 
 
 def digits():
-    """The task, the points and the steps of tune_digits."""
+    """The task of tune_digits, with the points and the steps of sweep_airfoil."""
     splits = tune_digits.digits()
     measure = jax.tree_util.Partial(tune_digits.evaluate, splits)
     task = sweep.arrays(tune_digits.network, digits_loss, splits["train"], 64, measure)
-    rate = sweep.log(1e-4, 1)
-    names = sweep_airfoil.RULES
-    points = {name: sweep.space(getattr(adamx, name), learning_rate=rate).grid(learning_rate=16) for name in names}
-    return task, points, 900, "validation_loss"
+    return task, sweep_airfoil.points(), sweep_airfoil.STEPS, "validation_loss"
 
 
 def digits_loss(params, batch):

@@ -142,11 +142,6 @@ def in_turns(contestants, repeats):
     return times
 
 
-def paired_ratio(ours, peer):
-    """Median over rounds of ours / peer."""
-    return statistics.median(a / b for a, b in zip(ours, peer, strict=True))
-
-
 def time_steps(name, workload, size, repeats):
     """One row: our step and each peer's."""
     params, grads = make_tree(*size, seed=0), make_tree(*size, seed=1)
@@ -158,7 +153,7 @@ def time_steps(name, workload, size, repeats):
     row |= {who: 1e3 * statistics.median(times[who]) if who in times else None for who in WHO}
     row["of medians"] = row["ours"] / row["optax"]
     for who in WHO[1:]:
-        row[f"ratio {who}"] = paired_ratio(times["ours"], times[who]) if who in times else None
+        row[f"ratio {who}"] = common.paired_ratio(times["ours"], times[who]) if who in times else None
     print(f"{workload} {name}: ours {row['ours']:.2f} ms, optax {row['optax']:.2f} ms", flush=True)
     return row
 
@@ -214,7 +209,7 @@ def measure_compilation(name, program, shapes, repeats):
     for what in ("lower", "compile", "sum"):
         seconds = {who: [one[what] for one in times[who]] for who in makers}
         row |= {f"{what} {who}": statistics.median(values) for who, values in seconds.items()}
-        row[f"ratio {what}"] = paired_ratio(seconds["ours"], seconds["optax"])
+        row[f"ratio {what}"] = common.paired_ratio(seconds["ours"], seconds["optax"])
     print(f"compile {program}, {name}: ours {row['sum ours']:.2f} s, optax {row['sum optax']:.2f} s", flush=True)
     return row, [{"program": program, "rule": name, "of": who, **sizes[who]} for who in makers]
 

@@ -10,7 +10,6 @@ all is scaled from these. All in one process; (b) takes turns with a sweep of th
 import argparse
 import functools
 import math
-import statistics
 import time
 from typing import Any, NamedTuple
 
@@ -186,15 +185,13 @@ def compiled_ratio(task, work, repeats):
     )
     for contestant in contestants:
         contestant()
-    ratios = []
+    times = [[], []]
     for _ in range(repeats):
-        times = []
-        for contestant in contestants:
+        for contestant, own in zip(contestants, times, strict=True):
             begun = time.perf_counter()
             contestant()
-            times.append(time.perf_counter() - begun)
-        ratios.append(times[0] / times[1])
-    return statistics.median(ratios)
+            own.append(time.perf_counter() - begun)
+    return common.paired_ratio(*times)
 
 
 def torch_seconds(task, work):

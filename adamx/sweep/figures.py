@@ -20,7 +20,7 @@ def sensitivity(result, metric=LOSS, by="learning_rate", *, chosen_by=None, log_
     """
     values, scores = {}, {}
     chosen_by, chosen = chosen_by or metric, {}
-    ranks = _ranks(result, chosen_by)
+    places = result.places(chosen_by)
     for name in result.constructors:
         if not (best := _best_by(result, chosen_by, name, by)):
             continue
@@ -28,7 +28,7 @@ def sensitivity(result, metric=LOSS, by="learning_rate", *, chosen_by=None, log_
             raise ValueError(f"sensitivity draws curves over numbers, but {by} of {name} is also {shown(unfit[0])!r}.")
         values[name] = [value for (value,) in best]
         scores[name] = result.final(metric)[list(best.values())]
-        chosen[name] = int(np.argmin(ranks[list(best.values())]))
+        chosen[name] = int(np.argmin(places[list(best.values())]))
     marks = {"chosen": chosen, "chosen_by": f"chosen: best {chosen_by}"}
     diverged = {name: np.isnan(own) for name, own in scores.items()}
     figure = plot.sensitivity(
@@ -71,10 +71,9 @@ def curves(result, metric=LOSS, *, log_y=True, label=None):
 
 def rungs(result, metric=LOSS, *, log_y=True, label=None):
     """What halving did: the mean over seeds of each point, in its name's colour, or in grey if it was stopped at a rung."""
-    ended = np.where(result.stopped_at < 0, result.at[-1], result.stopped_at)
-    values, last, names = result.values(metric).mean(axis=1), ended.max(), list(result.constructors)
+    values, ended, names = result.values(metric).mean(axis=1), result.went, list(result.constructors)
     with plot.canvas(size=(6.4, 3.6)) as (figure, ((ax,),)):
-        stopped, finished = np.flatnonzero(ended < last), np.flatnonzero(ended == last)
+        stopped, finished = np.flatnonzero(ended < ended.max()), np.flatnonzero(ended == ended.max())
         for order, i in enumerate(stopped):
             text = {} if order else {"label": "stopped"}
             ax.plot(result.at, values[i], color="#999999", linewidth=0.7, alpha=0.7, **text)
@@ -116,24 +115,17 @@ def _best_by(result, metric, name, *columns):
             raise ValueError(
                 f"the sweep has no hyperparameter {column!r}; it has {', '.join(columns_of(result.rows))}."
             )
-    ranks, best = _ranks(result, metric), {}
+    places, best = result.places(metric), {}
     for i, row in enumerate(result.rows):
         if name in (None, result.names[i]) and all(column in row for column in columns):
             values = tuple(row[column] for column in columns)
-            if values not in best or ranks[i] < ranks[best[values]]:
+            if values not in best or places[i] < places[best[values]]:
                 best[values] = i
     return dict(sorted(best.items(), key=lambda pair: [_order(value) for value in pair[0]]))
 
 
 def _order(value):
     return (0, value, "") if isinstance(value, numbers.Real) else (1, 0, str(shown(value)))
-
-
-def _ranks(result, metric):
-    """Places of the points, the best 0: as `Result.top` orders them, those in which a lane diverged last."""
-    scores = result.scores(metric) * (-1 if metric in result.maximise else 1)
-    went = np.where(result.stopped_at < 0, result.at[-1], result.stopped_at)
-    return np.argsort(np.lexsort((scores, -went, np.isinf(scores))))
 
 
 def _tick(value):

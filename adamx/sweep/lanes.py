@@ -7,10 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from adamx.sweep.tasks import LOSS, functions_of
-
-ALIVE = -1
-"""`Lane.died_at` of a lane that is alive."""
+from adamx.sweep.tasks import LOSS, NEVER, functions_of
 
 
 class Lane(NamedTuple):
@@ -20,7 +17,7 @@ class Lane(NamedTuple):
       params: Parameters.
       aux: Auxiliary state, or ().
       state: The rule's state.
-      died_at: The step (counted from 1) whose loss, or whose parameters after it, were not finite; `ALIVE` before. int32, shape ().
+      died_at: The step (counted from 1) whose loss, or whose parameters after it, were not finite; `NEVER` before. int32, shape ().
     """
 
     params: Any
@@ -63,7 +60,7 @@ def fresh(functions, seed):
 
 def begin(rule, fresh):
     """A lane before its first step."""
-    return Lane(fresh.params, fresh.aux, rule.init(fresh.params), jnp.full([], ALIVE, jnp.int32))
+    return Lane(fresh.params, fresh.aux, rule.init(fresh.params), jnp.full([], NEVER, jnp.int32))
 
 
 def advance(functions, rule, key, lane, step, active):
@@ -78,8 +75,8 @@ def advance(functions, rule, key, lane, step, active):
     else:
         updates, state = rule.update(grads, lane.state, lane.params)
         params = optax.apply_updates(lane.params, updates)
-    died_at = jnp.where((lane.died_at == ALIVE) & ~jnp.isfinite(loss), step + 1, lane.died_at)
-    goes_on = active & (died_at == ALIVE)
+    died_at = jnp.where((lane.died_at == NEVER) & ~jnp.isfinite(loss), step + 1, lane.died_at)
+    goes_on = active & (died_at == NEVER)
     params, aux = jax.tree.map(lambda a, b: jnp.where(goes_on, a, b), (params, aux), (lane.params, lane.aux))
     return Lane(params, aux, state, died_at), loss
 
@@ -132,7 +129,7 @@ def stretch(functions, rules, lanes, fresh, active, start, *, length):
         (lane, total), _ = jax.lax.scan(step, (lane, jnp.float32(0)), steps)
         died_at = _with_parameters(lane, start, start + length)
         metrics = {LOSS: total / length, **functions.evaluate(lane.params, lane.aux)}
-        metrics = {name: jnp.where(died_at == ALIVE, jnp.float32(m), jnp.nan) for name, m in metrics.items()}
+        metrics = {name: jnp.where(died_at == NEVER, jnp.float32(m), jnp.nan) for name, m in metrics.items()}
         return lane._replace(died_at=died_at), metrics
 
     # What depends on the seed alone (the batch) is computed once for all points.
@@ -149,7 +146,7 @@ def _finite(tree):
 
 def _with_parameters(lane, start, end):
     """When a lane died, its parameters considered: if these are not finite, they were not before the first loss that was not."""
-    now = jnp.where(lane.died_at == ALIVE, end, jnp.where(lane.died_at > start, lane.died_at - 1, lane.died_at))
+    now = jnp.where(lane.died_at == NEVER, end, jnp.where(lane.died_at > start, lane.died_at - 1, lane.died_at))
     return jnp.where(_finite(lane.params), lane.died_at, now)
 
 

@@ -15,9 +15,8 @@ import numpy as np
 
 from adamx import files
 from adamx.sweep.points import columns_of, name_of, shown
-from adamx.sweep.tasks import LOSS
+from adamx.sweep.tasks import LOSS, NEVER
 
-NEVER = -1
 FORMAT = "adamx sweep 1"
 OWN_COLUMNS = ("name", "seed", "status", "died_at", "reached_at", "steps")
 
@@ -109,6 +108,23 @@ class Result:
         mean = self.final(metric, until).astype(np.float64).mean(axis=1)
         return np.where(np.isnan(mean), worst, mean)
 
+    def costs(self, metric=LOSS, until=None):
+        """`scores` with the sign with which less is better: infinite where a lane diverged."""
+        return self.scores(metric, until) * (-1 if metric in self.maximise else 1)
+
+    def places(self, metric=LOSS):
+        """The place of each point, the best 0, int array (n,).
+
+        Those that went furthest are first, of these the least of `costs`; those in which a lane diverged are last.
+        """
+        costs = self.costs(metric)
+        return np.argsort(np.lexsort((costs, -self.went, np.isinf(costs))))
+
+    @property
+    def went(self):
+        """Steps after which each point was stopped by halving, or of the whole run: int array (n,)."""
+        return np.where(self.stopped_at == NEVER, self.at[-1], self.stopped_at)
+
     def table(self):
         """A pandas frame with a row a lane.
 
@@ -163,14 +179,12 @@ class Result:
         if name is not None and name not in self.constructors:
             raise ValueError(f"the sweep has no {name!r}; it has {', '.join(self.constructors)}.")
         scores, values = self.scores(metric), self.final(metric).astype(np.float64)
-        went = np.where(self.stopped_at == NEVER, self.at[-1], self.stopped_at)
         chosen = [i for i, own in enumerate(self.names) if name in (None, own) and np.isfinite(scores[i])]
         if not chosen:
             raise ValueError(
                 f"no best point of {name or 'the sweep'}: in each of them a lane diverged or has no finite {metric}."
             )
-        sign = -1 if metric in self.maximise else 1
-        chosen.sort(key=lambda i: (-went[i], sign * scores[i]))
+        chosen.sort(key=self.places(metric).__getitem__)
         spread = [float(values[i].std(ddof=1)) if len(self.seeds) > 1 else float("nan") for i in chosen[:count]]
         return [
             Best(self.names[i], self.constructors[self.names[i]], self.rows[i], metric, float(scores[i]), sd, i)

@@ -11,10 +11,9 @@ from adamx.sweep import chunks, lanes
 from adamx.sweep.checkpoint import Folder, definition_of
 from adamx.sweep.points import listed
 from adamx.sweep.progress import Progress
-from adamx.sweep.result import NEVER
 from adamx.sweep.setup import Setup
 from adamx.sweep.stopping import reached
-from adamx.sweep.tasks import LOSS
+from adamx.sweep.tasks import LOSS, NEVER
 
 
 def run(
@@ -65,8 +64,7 @@ def run(
     setup = Setup(task, points, steps, seeds, **options)
     folder = None
     if directory is not None:
-        limit = {"memory": memory}
-        folder = Folder(directory, _definition(setup) | limit, writes=jax.process_index() == 0)
+        folder = Folder(directory, _definition(setup, memory), writes=jax.process_index() == 0)
     shown = progress and jax.process_index() == 0 and sys.stderr.isatty()
     return _Sweep(setup, folder, Progress(shown)).run()
 
@@ -92,7 +90,7 @@ def evaluate(task, constructor, rows, *, steps, seeds=1, metric=LOSS, memory=Non
     return _Sweep(setup, None, Progress(False), by_powers=True).run().scores(metric)
 
 
-def _definition(setup):
+def _definition(setup, memory):
     return definition_of(
         setup.functions,
         setup.points,
@@ -104,6 +102,7 @@ def _definition(setup):
         target=repr(setup.target),
         maximise=list(setup.maximise),
         mesh=setup.width,
+        memory=memory,
     )
 
 
@@ -138,9 +137,8 @@ class _Sweep:
     def _kept(self, points, rung):
         """Stops those of `points` that do not get beyond a rung; which of all are not stopped."""
         result, halving = self.result, self.setup.halving
-        sign = -1 if halving.metric in result.maximise else 1
-        scores = sign * result.scores(halving.metric, until=rung)[points]
-        stopped = points[~halving.kept(scores, [result.names[i] for i in points])]
+        costs = result.costs(halving.metric, until=rung)[points]
+        stopped = points[~halving.kept(costs, [result.names[i] for i in points])]
         result.stopped_at[stopped] = rung
         self.waiting = {key: lane for key, lane in self.waiting.items() if key[0] not in stopped}
         self.progress.stop(len(stopped) * len(self.setup.seeds) * (self.setup.steps - rung))

@@ -10,9 +10,9 @@ import numpy as np
 from adamx.sweep import lanes
 from adamx.sweep.chunks import memory_of_device
 from adamx.sweep.points import Points, batched, name_of
-from adamx.sweep.result import NEVER, Result
+from adamx.sweep.result import Result
 from adamx.sweep.stopping import Halving
-from adamx.sweep.tasks import check, functions_of
+from adamx.sweep.tasks import NEVER, checked
 
 RECORDS = 20
 """Evaluations of a run that does not say how many, or fewer."""
@@ -34,8 +34,8 @@ class Setup:
     """
 
     def __init__(self, task, points, steps, seeds, *, evaluate_every, halving, target, memory, mesh):
-        self.metrics = check(task)
-        self.functions, self.maximise = functions_of(task), tuple(task.maximise)
+        self.functions, self.metrics = checked(task)
+        self.maximise = tuple(task.maximise)
         self.points = _named(points)
         self.batches = batched([rule for _, own in self.points for rule in own.rules])
         self.seeds, self.steps = _seeds(seeds), _positive("steps", steps)
@@ -87,14 +87,19 @@ class Setup:
 
 
 def _named(points):
-    named = points if isinstance(points, dict) else {"points": points}
-    if not named:
+    if not isinstance(points, dict):
+        _require_points("points", points)
+        return [(name_of(points.constructor), points)]
+    if not points:
         raise ValueError("an empty sweep: the dict of points has none.")
-    for name, own in named.items():
-        if not isinstance(own, Points):
-            where = f"points[{name!r}]" if isinstance(points, dict) else name
-            raise TypeError(f"{where} must be sweep.Points, such as space(...).grid(...), got {own!r}.")
-    return list(named.items()) if isinstance(points, dict) else [(name_of(points.constructor), points)]
+    for name, own in points.items():
+        _require_points(f"points[{name!r}]", own)
+    return list(points.items())
+
+
+def _require_points(where, own):
+    if not isinstance(own, Points):
+        raise TypeError(f"{where} must be sweep.Points, such as space(...).grid(...), got {own!r}.")
 
 
 def _positive(name, value):

@@ -13,6 +13,9 @@ from jax.tree_util import Partial
 LOSS = "loss"
 """The metric that every task has: the mean training loss since the last evaluation."""
 
+NEVER = -1
+"""The step of what did not happen."""
+
 
 class Task(NamedTuple):
     """What is trained, as pure functions of one lane.
@@ -150,8 +153,8 @@ def _evaluate(evaluate, params, aux):
     return evaluate(params)
 
 
-def check(task):
-    """Shapes of a task's functions, without running them: the names of its metrics, `LOSS` first.
+def checked(task):
+    """The `Functions` of a task, checked by their shapes, without running them, and the names of its metrics, `LOSS` first.
 
     Raises:
       TypeError: not a task; a loss or a metric that is no real scalar; auxiliary state that changes; metrics that are no dict.
@@ -184,7 +187,7 @@ def check(task):
     names = (LOSS, *metrics)
     if unknown := [name for name in task.maximise if name not in names]:
         raise ValueError(f"maximise names {unknown[0]!r}, but the task's metrics are {', '.join(names)}.")
-    return names
+    return functions, names
 
 
 def _described(tree: Any):
