@@ -1,5 +1,6 @@
 """Tables, best points, code, files and pictures of a sweep; spaces and the points drawn from them."""
 
+import dataclasses
 import functools
 
 import jax
@@ -166,6 +167,10 @@ def test_pictures(result, tmp_path):
     for name, figure in figures.items():
         plot.save(figure, tmp_path / f"{name}.png")
         assert imread(tmp_path / f"{name}.png").std() > 0
+    falling = np.broadcast_to(np.geomspace(10, 1e-3, len(result.at)), result.values("loss").shape)
+    alive = np.full_like(result.died_at, -1)
+    (ax,) = sweep.curves(dataclasses.replace(result, metrics={"loss": falling}, died_at=alive)).axes
+    assert 1e-4 < ax.get_ylim()[0] < 1e-3 and 10 < ax.get_ylim()[1] < 100
     (ax,) = figures["sensitivity"].axes
     lines = {line.get_label(): line for line in ax.get_lines()}
     rates = [row["learning_rate"] for row in result.rows[10:]]

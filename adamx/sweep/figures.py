@@ -64,9 +64,8 @@ def curves(result, metric=LOSS, *, log_y=True, label=None):
     sound = {name for name, score in zip(result.names, result.scores(metric), strict=True) if np.isfinite(score)}
     names = [name for name in result.constructors if name in sound]
     series = {name: result.values(metric)[result.best(name, metric).index] for name in names}
-    figure = plot.curves([(label or metric, {name: (result.at, own) for name, own in series.items()})])
-    figure.axes[0].set_yscale("log" if log_y else "linear")
-    return figure
+    of_best = {name: (result.at, own) for name, own in series.items()}
+    return plot.curves([plot.Panel(label or metric, of_best, log_y=log_y)])
 
 
 def rungs(result, metric=LOSS, *, log_y=True, label=None):
