@@ -1,78 +1,8 @@
-"""The update rules in NumPy and float64, as an independent reference for the tests.
-
-Written from the papers and, where a paper leaves something open, from its authors' code; never from
-the package under test, whose source was not read. Where implementations in the wild differ, the
-default here is the form the project chose and the other forms are named options.
-
-Every rule is `rule(params, grads, learning_rate, **hyperparameters)`: one leaf of parameters
-(float64 or complex128), the gradients of T steps stacked along axis 0, and back come the parameters
-after each of those steps. Learning rate, decay rates, weight decay and mixing weights may be
-numbers or functions of the count, which is 0 at the first update (the papers' t is count + 1).
-Names follow the papers: g gradient, m first moment, v second moment, u the direction stepped along,
-c the weight a moving average has gathered so far, p the parameters.
-"""
-
-from decimal import Decimal
+"""Gradient descent, Adam and the rules closest to them."""
 
 import numpy as np
 
-
-def at(value, count):
-    """A hyperparameter at this count: a constant, or a schedule called with the count."""
-    return float(value(count) if callable(value) else value)
-
-
-def complement(b):
-    """1 - b rounded once: 1 - 0.999 is 0.001, without the cancellation of the subtraction."""
-    return float(1 - Decimal(repr(float(b))))
-
-
-def ema(b, average, x):
-    """One step of a moving average. Fed with ones from 0 it is the bias weight 1 - prod(b_i)."""
-    return b * average + complement(b) * x
-
-
-def ratio(x, y):
-    """x / y, and 0 where y is 0: an entry that never had a gradient does not move."""
-    return np.where(y == 0, 0.0, x / np.where(y == 0, 1.0, y))
-
-
-def squared(x):
-    """|x|^2, real for complex x too."""
-    return x.real**2 + x.imag**2
-
-
-def sign(x):
-    """The sign; for complex numbers x / |x|."""
-    return ratio(x, np.abs(x))
-
-
-def limit(x, bound):
-    """x limited to [-bound, bound]; a complex number is limited in modulus and keeps its phase."""
-    if np.iscomplexobj(x):
-        return x * np.minimum(1.0, ratio(bound, np.abs(x)))
-    return np.clip(x, -bound, bound)
-
-
-def norm(x):
-    """Euclidean norm of the whole leaf."""
-    return np.sqrt(np.sum(squared(x)))
-
-
-def begin(params, grads):
-    """Start values, gradients and room for the result, all in double precision."""
-    dtype = np.complex128 if np.iscomplexobj(params) else np.float64
-    p, grads = np.asarray(params, dtype), np.asarray(grads, dtype)
-    return p, grads, np.empty_like(grads)
-
-
-def look_ahead(b, m, c, g):
-    """Nesterov read-out of a debiased average: b m / (1 - b^(t+1)) + (1 - b) g / (1 - b^t).
-
-    With a schedule the present b also stands for the coming one: weight 1 - prod(b_i) * b_t.
-    """
-    return ratio(b * m, ema(b, c, 1.0)) + ratio(complement(b) * g, c)
-
+from reference.common import at, begin, complement, ema, limit, look_ahead, norm, ratio, sign, squared
 
 # Gradient descent and momentum
 
@@ -632,29 +562,3 @@ def adopt(
         v = ema(at(b2, count), v, squared(g))
         path[count] = p
     return path
-
-
-REFERENCE = {
-    "sgd": sgd,
-    "momentum": momentum,
-    "rmsprop": rmsprop,
-    "adagrad": adagrad,
-    "adadelta": adadelta,
-    "adam": adam,
-    "adamw": adamw,
-    "amsgrad": amsgrad,
-    "amsgradw": amsgradw,
-    "yogi": yogi,
-    "adabelief": adabelief,
-    "adamax": adamax,
-    "adamaxw": adamaxw,
-    "nadam": nadam,
-    "nadamw": nadamw,
-    "radam": radam,
-    "lion": lion,
-    "lamb": lamb,
-    "adan": adan,
-    "novograd": novograd,
-    "ademamix": ademamix,
-    "adopt": adopt,
-}
