@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Callable
 
-from adamx.state import known_rules
+from adamx.checks import known_rules
 from adamx.variants import adam, baselines, denominator, first_moment, second_moment, step
 
 

@@ -7,19 +7,24 @@ trace, lines of this package's own stages are compiled, kept, and compute what a
 
 import dataclasses
 import functools
+import itertools
+import types
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
 
-from adamx.hyperparameters import Decay, Scheduled
-from adamx.numerics import compute_dtype, narrow, real_dtype, scalar_dtype
-from adamx.signal import Signal, gathered
-from adamx.state import RuleState, checked, slot_dtype, storage_of
-from adamx.storage import Rounding, Stochastic, Storage
+from adamx.checks import checked
+from adamx.hyperparameters import Decay, at_count, is_whole
+from adamx.leaves import Leaf, Part, Plan, per_group
+from adamx.numerics import compute_dtype, real_dtype, scalar_dtype, within
+from adamx.randomness import leaf_keys
+from adamx.signal import gathered
+from adamx.state import RuleState, storage_of
+from adamx.storage import Stochastic
 from adamx.structure import is_absent
-from adamx.wiring import nested, slots_of
+from adamx.wiring import WiringError, name_of, nested, slots_of
 
 LARGEST_GROUP = 32
 """Leaves in a group at most: enough that calls cost XLA little, few enough that the one function they share is lowered quickly."""
@@ -33,35 +38,61 @@ def rounding_of(storages):
     return dict(storages).get("params", Stochastic())
 
 
-def advance(stages, storages, grads, state, params, rounding=None, wants_signal=False):
+def advance(
+    stages, storages, grads, state, params, extra=types.MappingProxyType({}), rounding=None, wants_signal=False
+):
     """One step over the tree.
 
     Returns:
       The tree of updates, or of new parameters if `rounding` is given; the new state; the `Signal` of trees (None if not wanted).
     """
     _require_params(stages, params)
-    structure, gs, ps, kept = checked(stages, storages, grads, state, params)
-    plans = _plans(stages, storages, structure, gs if params is None else ps, rounding, wants_signal)
+    given = checked(stages, storages, grads, state, params, extra)
     line, count = tuple(stage.bare() for stage in stages), jnp.asarray(state.count, jnp.int32)
     how = _how(line, storages)
     following, t, values, scalars, carried = per_step(line, count, state.scalars, how.step)
-    in_dtype = functools.cache(lambda real: jax.tree.map(lambda a: a.astype(real), (values, scalars, t)))
-    keys = _keys(rounding, count, ps)
+    for i, stage in enumerate(line):
+        scalars[i] |= {name: given.numbers[name].astype(t.dtype) for name in stage.scalar_extras}
 
     # Where there is no gradient, these stay.
-    outs, signals = list(gs if rounding is None else ps), [None] * len(gs)
-    for kind, groups in _groups(plans, gs, ps, kept).items():
-        run = how.group(shared=len(groups) > 1)
-        for members in groups:
-            leaves = [(gs[i], _or_none(ps[i]), {name: kept[name][i] for name in kept}, keys[i]) for i in members]
-            results = run(kind.plan, kind.dtype, *in_dtype(real_dtype(kind.dtype)), leaves)
-            for i, (out, stored, signal) in zip(members, results, strict=True):
-                outs[i], signals[i] = out, signal
-                for name in kept:
-                    kept[name][i] = stored[name]
-    slots = {name: jax.tree.unflatten(structure, leaves) for name, leaves in kept.items()}
-    signals = gathered(structure, signals, t) if wants_signal else None
-    return jax.tree.unflatten(structure, outs), RuleState(following, carried, slots), signals
+    outs, kept = list(given.gs if rounding is None else given.ps), given.kept
+    signals, keys = [None] * len(outs), _keys(line, rounding, count, given.ps)
+    leaves = {
+        i: Leaf(
+            g, _or_none(p), {name: kept[name][i] for name in kept}, keys[i], {n: x[i] for n, x in given.extras.items()}
+        )
+        for i, (g, p) in enumerate(zip(given.gs, given.ps, strict=True))
+        if not is_absent(g)
+    }
+    kinds = _groups(_plans(line, storages, given.active, rounding, wants_signal), leaves)
+    for part in _parts(line):
+        in_dtype = functools.cache(lambda real: jax.tree.map(lambda a: a.astype(real), (values, scalars, t)))  # noqa: B023
+        results = {}
+        for kind, groups in kinds.items():
+            run = how.group(shared=len(groups) > 1)
+            for members in groups:
+                inputs = [leaves[i] for i in members]
+                done = run(kind.plan, part, kind.dtype, *in_dtype(real_dtype(kind.dtype)), inputs)
+                results |= zip(members, done, strict=True)
+        if part.stop < len(line):
+            leaves = {i: leaves[i]._replace(signal=x, new=new) for i, (x, new, _) in results.items()}
+            shares = [results[i][2] for i in sorted(results)]
+            scalars[part.stop], more = how.join(values[part.stop], shares, scalars[part.stop], state.scalars)
+            carried |= more
+    for i, (out, stored, signal) in results.items():
+        outs[i], signals[i] = out, signal
+        for name in kept:
+            kept[name][i] = stored[name]
+    slots = {name: jax.tree.unflatten(given.structure, column) for name, column in kept.items()}
+    signals = gathered(given.structure, signals, t) if wants_signal else None
+    carried = {name: carried[name] for name in state.scalars}
+    return jax.tree.unflatten(given.structure, outs), RuleState(following, carried, slots), signals
+
+
+def _parts(line):
+    """The parts of a line: it is cut before each stage that needs sums over the tree."""
+    bounds = [0, *(i for i, stage in enumerate(line) if stage.sums), len(line)]
+    return [Part(start, stop) for start, stop in itertools.pairwise(bounds)]
 
 
 def _or_none(leaf):
@@ -94,14 +125,42 @@ def _per_step(positive, stages, count, last):
     def typed(h):
         return Decay(h.complement.astype(dtype), next(flags)) if isinstance(h, Decay) else h.astype(dtype)
 
-    values = jax.tree.map(typed, stages, is_leaf=_is_whole)
+    values = jax.tree.map(typed, stages, is_leaf=is_whole)
     _check_scalar(values)
     scalars = [stage.scalars(t, before) for stage in values]
-    remembered = {
-        name: jnp.asarray(k[name]) for stage, k in zip(stages, scalars, strict=True) for name in stage.scalar_slots
-    }
-    kept = {name: a.astype(jnp.result_type(last[name])) for name, a in remembered.items()}
+    remembered = [_remembered(stage, k) for stage, k in zip(stages, scalars, strict=True)]
+    kept = {name: a.astype(jnp.result_type(last[name])) for k in remembered for name, a in k.items()}
     return following, t, values, _sealed(scalars, dtype, given=(values, remembered)), kept
+
+
+def _remembered(stage, k):
+    """Those of the scalars `k` that are kept; of a stage with sums, `combine` may make them later."""
+    absent = [name for name in stage.scalar_slots if name not in k and not stage.sums]
+    if absent:
+        raise WiringError(
+            f"{name_of(stage)}: its scalar slots {', '.join(absent)} are not among the results of `scalars`."
+        )
+    return {name: jnp.asarray(k[name]) for name in stage.scalar_slots if name in k}
+
+
+def _joined(stage, shares, k, last):
+    """The scalars of a stage once the leaves' shares of its sums are there, and those of them that are kept."""
+    dtype = scalar_dtype()
+    new = stage.combine({name: _total([share[name] for share in shares], dtype) for name in stage.sums}, k)
+    absent = [name for name in stage.scalar_slots if name not in k | new]
+    if absent:
+        raise WiringError(
+            f"{name_of(stage)}: its scalar slots {', '.join(absent)} are not among the results of `scalars` or `combine`."
+        )
+    kept = {name: jnp.asarray(new[name]) for name in stage.scalar_slots if name in new}
+    sealed = _sealed(new, dtype, given=kept)
+    return k | sealed, {name: a.astype(jnp.result_type(last[name])) for name, a in kept.items()}
+
+
+def _total(shares, dtype):
+    """Sum of the leaves' shares; finite ones never give an infinity."""
+    total = jnp.sum(jnp.stack([share.astype(dtype) for share in shares])) if shares else jnp.zeros([], dtype)
+    return within(total, dtype, margin=2)
 
 
 def _sealed(scalars, dtype, given):
@@ -123,18 +182,9 @@ def per_step(line, count, last, compute=_per_step):
     Returns:
       count + 1; t; the stages with every hyperparameter a scalar array; a dict of scalars for each stage; the scalar slots.
     """
-    # Schedules are called here, by plain Python: they may read what they like, and see a number where the count is one.
-    line = jax.tree.map(lambda h: _schedule(h).at(count) if _schedule(h) else h, line, is_leaf=_is_whole)
-    positive = tuple(h.positive for h in jax.tree.leaves(line, is_leaf=_is_whole) if isinstance(h, Decay))
+    line = at_count(line, count)
+    positive = tuple(h.positive for h in jax.tree.leaves(line, is_leaf=is_whole) if isinstance(h, Decay))
     return compute(positive, line, count, last)
-
-
-def _is_whole(node):
-    return isinstance(node, (Decay, Scheduled))
-
-
-def _schedule(h):
-    return h.schedule if isinstance(h, Decay) else h if isinstance(h, Scheduled) else None
 
 
 def _check_scalar(stages):
@@ -147,61 +197,26 @@ def _check_scalar(stages):
                 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """Structure of the work on one leaf (hashable): which stages apply, how slots are kept, what is wanted."""
-
-    active: tuple[bool, ...]
-    storages: tuple[tuple[str, Storage], ...]
-    rounding: Rounding | None
-    wants_signal: bool
-
-
-def _per_group(plan, dtype, stages, scalars, t, leaves):
-    """`per_leaf` of each of `leaves`, tuples (g, p, stored, key)."""
-    return [per_leaf(plan, dtype, stages, scalars, t, *leaf) for leaf in leaves]
-
-
-def per_leaf(plan, dtype, stages, scalars, t, g, p, stored, key):
-    """The work on one leaf, in `dtype`.
-
-    Returns:
-      The update in the gradient's dtype, or, if the plan rounds, the new parameter; the stored slots; the signal, if wanted.
-    """
-    storages = dict(plan.storages)
-    raw = g.astype(dtype)
-    x = Signal(t=t, g=raw, raw=raw, p=None if p is None else p.astype(dtype))
-    new = dict(stored)
-    for active, stage, k in zip(plan.active, stages, scalars, strict=True):
-        if not active:
-            continue
-        slots = {s.name: storages[s.name].decode(stored[s.name], slot_dtype(s, dtype)) for s in stage.slots}
-        x, slots = stage(x, slots, k)
-        new |= {name: storages[name].encode(value, stored[name]) for name, value in slots.items()}
-    out = narrow(x.u, g.dtype) if plan.rounding is None else plan.rounding(x.p + x.u, p.dtype, key)
-    return out, new, x if plan.wants_signal else None
-
-
 # How they are run
 
 
 class _Traced:
     """While a program is traced: as part of it, and a function of its own where several groups share it, for as long as the trace lasts."""
 
-    step = staticmethod(_per_step)
+    step, join = staticmethod(_per_step), staticmethod(_joined)
 
     def __init__(self):
-        self.shared = jax.jit(functools.partial(_per_group), static_argnums=(0, 1))
+        self.shared = jax.jit(functools.partial(per_group), static_argnums=(0, 1, 2))
 
     def group(self, shared):
-        return self.shared if shared else _per_group
+        return self.shared if shared else per_group
 
 
 class _Compiled:
     """Outside of a trace, for what never changes: compiled once."""
 
-    step = staticmethod(jax.jit(_per_step, static_argnums=0))
-    _group = staticmethod(jax.jit(_per_group, static_argnums=(0, 1)))
+    step, join = staticmethod(jax.jit(_per_step, static_argnums=0)), staticmethod(jax.jit(_joined))
+    _group = staticmethod(jax.jit(per_group, static_argnums=(0, 1, 2)))
 
     def group(self, shared):
         return self._group
@@ -210,10 +225,10 @@ class _Compiled:
 class _Plain:
     """Outside of a trace, for users' stages, which may read what changes: one operation after the other."""
 
-    step = staticmethod(_per_step)
+    step, join = staticmethod(_per_step), staticmethod(_joined)
 
     def group(self, shared):
-        return _per_group
+        return per_group
 
 
 def _how(line, storages):
@@ -227,33 +242,29 @@ def _how(line, storages):
 # Leaf by leaf
 
 
-def _plans(stages, storages, structure, leaves, rounding, wants_signal):
+def _plans(line, storages, active, rounding, wants_signal):
     """The plan of each leaf; leaves on which the same stages act share one."""
-    storages = tuple((slot.name, storage_of(storages, slot)) for slot in slots_of(stages))
-    everywhere = [True] * len(leaves)
-    flags = [stage.on_leaves(structure, leaves) or everywhere for stage in stages]
-    plan = functools.cache(lambda active: Plan(active, storages, rounding, wants_signal))
-    return [plan(active) for active in zip(*flags, strict=True)]
+    storages = tuple((slot.name, storage_of(storages, slot)) for slot in slots_of(line))
+    plan = functools.cache(lambda which: Plan(which, storages, rounding, wants_signal))
+    return [plan(which) for which in active]
 
 
 @dataclasses.dataclass(frozen=True)
 class _Kind:
-    """What leaves share that are worked on alike: the plan, the dtype of the arithmetic, and the types of gradient, parameter and slots."""
+    """What leaves share that are worked on alike: the plan, the dtype of the arithmetic, and the types of their arrays."""
 
     plan: Plan
     dtype: jnp.dtype
     types: tuple
 
 
-def _groups(plans, gs, ps, kept):
-    """Kind -> groups, each a list of the positions of leaves. Leaves without a gradient are in none."""
+def _groups(plans, leaves):
+    """Kind -> groups, each a list of the positions of leaves."""
     wide = functools.cache(lambda dtypes: compute_dtype(*(d for d in dtypes if jnp.issubdtype(d, jnp.inexact))))
     kinds = {}
-    for i, (plan, g, p) in enumerate(zip(plans, gs, ps, strict=True)):
-        if not is_absent(g):
-            arrays = jax.tree.leaves((g, _or_none(p), [leaves[i] for leaves in kept.values()]))
-            types = tuple(jax.typeof(a) for a in arrays)
-            kinds.setdefault((plan, types), []).append(i)
+    for i, leaf in leaves.items():
+        types = tuple(jax.typeof(a) for a in jax.tree.leaves((leaf.g, leaf.p, leaf.stored, leaf.extras)))
+        kinds.setdefault((plans[i], types), []).append(i)
     return {
         _Kind(plan, wide(frozenset(a.dtype for a in types)), types): _cut(members)
         for (plan, types), members in kinds.items()
@@ -267,8 +278,16 @@ def _cut(members):
     return [members[start : start + size] for start in range(0, n, size)]
 
 
-def _keys(rounding, count, ps):
-    """The rounding's key for each leaf; None where none is needed."""
+def _keys(line, rounding, count, ps):
+    """The random keys of each leaf: of the rounding, where the parameter is narrow, and of each stage that asks for one."""
     narrow = [rounding is not None and not is_absent(p) and jnp.finfo(p.dtype).bits < 32 for p in ps]
-    keys = rounding.keys(count, len(ps)) if any(narrow) else None
-    return [keys[i] if keys is not None and is_narrow else None for i, is_narrow in enumerate(narrow)]
+    of_rounding = rounding.keys(count, len(ps)) if any(narrow) else None
+    of_stages = {
+        str(i): leaf_keys(getattr(stage, "seed", 0), count, len(ps), stream=i + 1)
+        for i, stage in enumerate(line)
+        if stage.random
+    }
+    keys = [{name: keys[i] for name, keys in of_stages.items()} for i in range(len(ps))]
+    if of_rounding is not None:
+        keys = [k | ({"params": of_rounding[i]} if narrow[i] else {}) for i, k in enumerate(keys)]
+    return keys

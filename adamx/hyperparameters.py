@@ -182,6 +182,21 @@ jax.tree_util.register_pytree_with_keys(
 )
 
 
+def is_whole(node):
+    """Whether `node` is one hyperparameter that is a tree itself: a decay rate or a schedule."""
+    return isinstance(node, (Decay, Scheduled))
+
+
+def at_count(tree, count):
+    """`tree` with every schedule called at `count`, by plain Python: it may read what it likes, and sees a number if the count is one."""
+
+    def value(h):
+        schedule = h.schedule if isinstance(h, Decay) else h if isinstance(h, Scheduled) else None
+        return schedule.at(count) if schedule else h
+
+    return jax.tree.map(value, tree, is_leaf=is_whole)
+
+
 def complement(beta):
     """1 - beta, exact for the decimal number that `beta` stands for."""
     if isinstance(beta, (int, float, np.number)):

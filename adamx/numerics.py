@@ -33,11 +33,11 @@ def scalar_dtype():
     return jnp.result_type(float)
 
 
-def within(x, dtype):
-    """`x` with finite values beyond the range of `dtype` at the range's end."""
-    if not jnp.issubdtype(x.dtype, jnp.floating) or jnp.finfo(dtype).max >= jnp.finfo(x.dtype).max:
+def within(x, dtype, margin=1):
+    """`x` with finite values beyond the range of `dtype` (its `margin`th part) at the range's end."""
+    if not jnp.issubdtype(x.dtype, jnp.floating) or jnp.finfo(dtype).max / margin >= jnp.finfo(x.dtype).max:
         return x
-    top = float(jnp.finfo(dtype).max)
+    top = float(jnp.finfo(dtype).max) / margin
     return jnp.where(jnp.isfinite(x), jnp.clip(x, -top, top), x)
 
 

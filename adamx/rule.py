@@ -70,10 +70,10 @@ class UpdateRule(RuleTree):
           updates, state, and the final `Signal`, whose fields are trees like the parameters (None where there was no gradient): `signal.v`
           as `params`; `signal.lr` and `signal.t` are scalars.
         """
-        _refuse_misspelt(params, extra)
-        return execution.advance(self.stages, self.storages, grads, state, params, wants_signal=True)
+        _refuse_misspelt(self.stages, params, extra)
+        return execution.advance(self.stages, self.storages, grads, state, params, extra, wants_signal=True)
 
-    def step(self, grads, state, params):
+    def step(self, grads, state, params, **extra):
         """Update and apply in one: the new parameters are rounded once, from p + u in compute precision.
 
         A float16 or bfloat16 parameter is rounded as `store(params=...)` says, by default stochastically, so that updates below its
@@ -84,8 +84,9 @@ class UpdateRule(RuleTree):
         """
         if params is None:
             raise ValueError("step applies the update to the parameters: call step(grads, state, params).")
+        _refuse_misspelt(self.stages, params, extra)
         rounding = execution.rounding_of(self.storages)
-        params, state, _ = execution.advance(self.stages, self.storages, grads, state, params, rounding=rounding)
+        params, state, _ = execution.advance(self.stages, self.storages, grads, state, params, extra, rounding)
         return params, state
 
     def then(self, *stages):
@@ -148,18 +149,23 @@ def _checked(stages, storages=()):
 
 
 def _update(stages, storages, updates, state, params=None, **extra):
-    """Optax's `update`: the updates, in the gradients' dtypes, and the new state. Extra arguments are for other transformations."""
-    _refuse_misspelt(params, extra)
-    updates, state, _ = execution.advance(stages, storages, updates, state, params)
+    """Optax's `update`: the updates, in the gradients' dtypes, and the new state. Extra arguments that no stage declares are for others."""
+    _refuse_misspelt(stages, params, extra)
+    updates, state, _ = execution.advance(stages, storages, updates, state, params, extra)
     return updates, state
 
 
-def _refuse_misspelt(params, extra):
-    similar = difflib.get_close_matches("params", extra, n=1, cutoff=0.7) if params is None else []
-    if similar:
-        raise TypeError(
-            f"got an unknown argument {similar[0]!r} and no params; the arguments are (grads, state, params)."
-        )
+def _refuse_misspelt(stages, params, extra):
+    known = {name for stage in stages for name in (*stage.extras, *stage.scalar_extras)}
+    absent = (known | ({"params"} if params is None else set())) - set(extra)
+    for name in set(extra) - known:
+        similar = difflib.get_close_matches(name, absent, n=1, cutoff=0.7)
+        if similar:
+            further = ", ".join(sorted(known))
+            raise TypeError(
+                f"got an unknown argument {name!r} and no {similar[0]}; the arguments are (grads, state, params"
+                + (f", {further})." if further else ").")
+            )
 
 
 def axes_of(rule):

@@ -13,8 +13,8 @@ from adamx.numerics import real_dtype
 class Signal:
     """What one step knows of one leaf, in compute precision. A field is None until a stage writes it.
 
-    `UpdateRule.trace` returns one of the whole tree: its fields are trees like the parameters, None where there was no gradient; `t` and
-    `lr` stay scalars.
+    `UpdateRule.trace` returns one of the whole tree: its fields are trees like the parameters, None where there was no gradient; those of
+    the step (`t`, `lr`, `m_debias`, `v_debias`) stay scalars.
 
     Attributes:
       t: Step number, a real scalar: 1 in the first update.
@@ -23,10 +23,13 @@ class Signal:
       raw: Gradient as given.
       mu: First moment as stored: the raw average, before bias correction.
       m: Momentum as read out: debiased, with Nesterov's look-ahead, mixed.
+      m_debias: Factor that corrects the bias of mu, 1 / (1 - b1^t), a real scalar.
       v: Second moment as read out, real.
+      v_debias: Factor by which v was corrected, 1 / (1 - b2^t), a real scalar.
       d: Denominator, real: what the momentum, or the gradient before it, is divided by.
       u: Update. Before `LearningRate` it points up the slope; after it, it is what is added to the parameter.
       lr: Learning rate of this step, a real scalar, written by `LearningRate`.
+      own: Fields of other names, by name: what stages hand to stages of their own kind, and the `extras` of a step. `x.NAME` reads one.
     """
 
     t: jax.Array
@@ -35,14 +38,32 @@ class Signal:
     p: jax.Array | None = None
     mu: jax.Array | None = None
     m: jax.Array | None = None
+    m_debias: jax.Array | None = None
     v: jax.Array | None = None
+    v_debias: jax.Array | None = None
     d: jax.Array | None = None
     u: jax.Array | None = None
     lr: jax.Array | None = None
+    own: dict[str, jax.Array] = dataclasses.field(default_factory=dict)
 
     def write(self, **fields):
-        """The same record with some fields set."""
-        return dataclasses.replace(self, **fields)
+        """The same record with some fields set; a name that is no field above becomes one of `own`."""
+        known = {name: fields.pop(name) for name in FIELDS if name in fields}
+        return dataclasses.replace(self, **known, **({"own": self.own | fields} if fields else {}))
+
+    def __getattr__(self, name):
+        # Only for what is no attribute: the fields of `own`. JAX's and copy's own questions are not answered from there.
+        own = {} if name.startswith("__") else self.__dict__.get("own", {})
+        if name in own:
+            return own[name]
+        raise AttributeError(
+            f"no stage wrote a field {name!r} into the signal; its own fields are {', '.join(own) or 'none'}."
+        )
+
+
+FIELDS = tuple(field.name for field in dataclasses.fields(Signal) if field.name != "own")
+OF_STEP = ("t", "lr", "m_debias", "v_debias")
+"""Fields that are the same for all leaves."""
 
 
 def gathered(structure, signals, t):
@@ -52,24 +73,32 @@ def gathered(structure, signals, t):
     widest = max(present, key=lambda x: jnp.finfo(x.t.dtype).bits, default=None)
 
     def tree(name):
-        if widest is not None and (name in OF_STEP or getattr(widest, name) is None):
-            return getattr(widest, name)
-        return jax.tree.unflatten(structure, [None if x is None else getattr(x, name) for x in signals])
+        values = [None if x is None else _field(x, name) for x in signals]
+        if all(value is None for value in values):
+            return None if present else jax.tree.unflatten(structure, values)
+        return getattr(widest, name) if name in OF_STEP else jax.tree.unflatten(structure, values)
 
-    return Signal(**{"t": t} | {name: tree(name) for name in FIELDS if name != "t"})
+    own = dict.fromkeys(name for x in present for name in x.own)
+    fields = {name: tree(name) for name in FIELDS if name != "t"} | {"own": {name: tree(name) for name in own}}
+    return Signal(t=t if widest is None else widest.t, **fields)
+
+
+def _field(x, name):
+    return x.own.get(name) if name not in FIELDS else getattr(x, name)
 
 
 def separated(signals):
     """The `Signal` of each leaf that had a gradient, from that of the tree."""
-    trees = {name: getattr(signals, name) for name in FIELDS if getattr(signals, name) is not None}
-    same = {name: trees.pop(name) for name in OF_STEP if name in trees}
-    columns = [jax.tree.leaves(tree) for tree in trees.values()]
-    leaves = [dict(zip(trees, row, strict=True)) for row in zip(*columns, strict=True)]
-    return [
-        Signal(**leaf, **{name: x.astype(real_dtype(leaf["raw"].dtype)) for name, x in same.items()}) for leaf in leaves
-    ]
+    structure = jax.tree.structure(signals.raw, is_leaf=lambda leaf: leaf is None)
+    here = [i for i, g in enumerate(structure.flatten_up_to(signals.raw)) if g is not None]
+    of_step = {name: getattr(signals, name) for name in OF_STEP if getattr(signals, name) is not None}
+    trees = {name: getattr(signals, name) for name in FIELDS if name not in OF_STEP} | signals.own
+    columns = {name: structure.flatten_up_to(tree) for name, tree in trees.items() if tree is not None}
 
+    def of_leaf(i):
+        fields = {name: column[i] for name, column in columns.items()}
+        own = {name: fields.pop(name) for name in signals.own}
+        real = real_dtype(fields["raw"].dtype)
+        return Signal(**fields, **{name: x.astype(real) for name, x in of_step.items()}, own=own)
 
-FIELDS = tuple(field.name for field in dataclasses.fields(Signal))
-OF_STEP = ("t", "lr")
-"""Fields that are the same for all leaves."""
+    return [of_leaf(i) for i in here]

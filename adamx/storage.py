@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from adamx.numerics import narrow
-from adamx.randomness import mixed, round_stochastically
+from adamx.randomness import leaf_keys, round_stochastically
 
 
 class Storage:
@@ -138,8 +138,7 @@ class Stochastic(Rounding):
     seed: int = 0
 
     def keys(self, count, leaves):
-        step = mixed(mixed(jnp.uint32(self.seed % 2**32)) + count.astype(jnp.uint32))
-        return mixed(step + jnp.arange(leaves, dtype=jnp.uint32))
+        return leaf_keys(self.seed, count, leaves)
 
     def __call__(self, x, dtype, key):
         return narrow(x, dtype) if key is None else round_stochastically(x, dtype, key)

@@ -1,6 +1,7 @@
 """Pytrees made of frozen dataclasses, and leaves with their paths."""
 
 import dataclasses
+import functools
 import typing
 
 import jax
@@ -62,6 +63,23 @@ def node(cls):
     cls.__eq__, cls.__hash__ = trees_equal, tree_hash
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten)
     return cls
+
+
+def is_node(cls):
+    """Whether `node` was applied to this very class, not only to one it comes from."""
+    return "__dataclass_fields__" in vars(cls)
+
+
+def plain_fields(instance):
+    """(name, value) of the fields that are neither static nor checked by their annotation."""
+    return [(name, getattr(instance, name)) for name in _plain_names(type(instance))]
+
+
+@functools.cache
+def _plain_names(cls):
+    hints = typing.get_type_hints(cls)
+    fields = [f.name for f in dataclasses.fields(cls) if not f.metadata.get("static")]
+    return [name for name in fields if not hasattr(_kind(hints[name])[0], "convert")]
 
 
 def _kind(hint):

@@ -2,9 +2,12 @@
 
 import dataclasses
 
+import jax
 import optax
 
+from adamx.signal import FIELDS
 from adamx.stages.base import Masked, Stage, Wrapper
+from adamx.structure import is_node, plain_fields
 
 GIVEN = frozenset({"t", "p", "g", "raw"})
 """Fields of the signal that are there before the first stage."""
@@ -22,7 +25,7 @@ def check(stages, storages):
         )
     for stage in stages:
         _check_type(stage)
-    written = set(GIVEN)
+    written = set(GIVEN) | {name for stage in stages for name in stage.extras}
     for position, stage in enumerate(stages, start=1):
         _check_fields(stage, position, written)
         written |= stage.writes
@@ -98,7 +101,7 @@ def line(stages):
 
 def _check_type(stage):
     if isinstance(stage, Stage):
-        return
+        return _check_definition(stage)
     if isinstance(stage, type) and issubclass(stage, Stage):
         raise TypeError(f"update_rule takes stages, got the class {stage.__name__}: write {stage.__name__}(...).")
     if isinstance(stage, optax.GradientTransformation):
@@ -108,8 +111,35 @@ def _check_type(stage):
     raise TypeError(f"update_rule takes stages, got {stage!r}.")
 
 
+def _check_definition(stage):
+    """What a class of stages can have wrong."""
+    cls, where = type(stage), type(stage).__name__
+    if not is_node(cls):
+        raise TypeError(
+            f"{where} is no stage yet: write @stage above its class, which makes it a dataclass and a pytree."
+        )
+    for inner in nested(stage):
+        for name, value in plain_fields(inner):
+            for leaf in jax.tree.leaves(value):
+                if isinstance(leaf, bool | str) or callable(leaf):
+                    kind = "schedule" if callable(leaf) else "flag" if isinstance(leaf, bool) else "string"
+                    raise TypeError(
+                        f"{type(inner).__name__}: {name} holds {leaf!r}, a {kind}, in a field that JAX traces. "
+                        + (
+                            "Annotate the field as Number, NonNegative, Positive or Decay, which take schedules."
+                            if kind == "schedule"
+                            else f"Make it structure: {name}: {type(leaf).__name__} = static(default=...)."
+                        )
+                    )
+    taken = (set(stage.extras) | set(stage.scalar_extras)) & (set(FIELDS) | {"own", "params", "grads", "state"})
+    if taken:
+        raise WiringError(
+            f"{where} asks for the argument {_fields(taken)}, which is a field of every signal: name it otherwise."
+        )
+
+
 def _check_fields(stage, position, written):
-    name = f"{_name(stage)} (stage {position})"
+    name = f"{name_of(stage)} (stage {position})"
     for field in sorted(stage.reads - written):
         if isinstance(stage, Masked) and field not in stage.inner.reads:
             raise WiringError(
@@ -131,7 +161,7 @@ def _check_used(stages):
     for position, stage in reversed(list(enumerate(stages, start=1))):
         if not stage.writes & needed:
             raise WiringError(
-                f"{_name(stage)} (stage {position}) writes {_fields(stage.writes)}, which no stage after it reads. "
+                f"{name_of(stage)} (stage {position}) writes {_fields(stage.writes)}, which no stage after it reads. "
                 f"Move it before the stage that should see it, or leave it out. Read after it: {_fields(needed)}."
             )
         needed = (needed - stage.writes) | stage.reads
@@ -146,14 +176,15 @@ def _check_unique(stages):
         for name, stage in names:
             if name in owner:
                 raise WiringError(
-                    f"{kind} {name!r} belongs to both {_name(owner[name])} and {_name(stage)}; "
+                    f"{kind} {name!r} belongs to both {name_of(owner[name])} and {name_of(stage)}; "
                     "each name is unique in a rule. Keep one of the two stages, or give one of them other slot names in a subclass."
                 )
             owner[name] = stage
 
 
-def _name(stage):
-    return f"{type(stage).__name__}({_name(stage.inner)})" if isinstance(stage, Wrapper) else type(stage).__name__
+def name_of(stage):
+    """The type of a stage, and of those it wraps, for messages."""
+    return f"{type(stage).__name__}({name_of(stage.inner)})" if isinstance(stage, Wrapper) else type(stage).__name__
 
 
 def _fields(names):
@@ -161,12 +192,13 @@ def _fields(names):
 
 
 def _writers(field):
-    """Names of the stages that write `field`, for messages."""
+    """Names of the package's stages that write `field`, for messages."""
 
     def below(cls):
         for sub in cls.__subclasses__():
             yield sub
             yield from below(sub)
 
-    names = {c.__name__ for c in below(Stage) if isinstance(c.writes, set) and field in c.writes}
-    return ", ".join(sorted(name for name in names if not name.startswith("_"))) or "(no known stage)"
+    own = [c for c in below(Stage) if c.__module__.startswith(Stage.__module__.partition(".")[0] + ".") and is_node(c)]
+    names = {c.__name__ for c in own if not isinstance(c.writes, property) and field in c.writes}
+    return ", ".join(sorted(names)) or "(no stage of adamx does)"

@@ -1,6 +1,5 @@
 """What holds for lines of stages: each stage does what it declares; lines are edited, masked, stored, stepped, looked into."""
 
-import dataclasses
 import pickle
 import sys
 
@@ -39,6 +38,7 @@ from adamx import (
     update_rule,
 )
 from adamx.execution import per_step
+from adamx.signal import FIELDS
 
 # Stages
 
@@ -47,7 +47,6 @@ UNUSED = (IndependentDecay(0.1, 0.01), AlgoPerfMomentum(), masked(Momentum(), Tr
 
 STAGES = {repr(stage): stage for case in CASES for stage in case_rule(case).stages} | {repr(s): s for s in UNUSED}
 each_stage = pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES.keys())
-FIELDS = [field.name for field in dataclasses.fields(adamx.Signal)]
 
 
 class Recorder:

@@ -27,6 +27,7 @@ FLOORS = (
     ("stages",),
     ("wiring",),
     ("state",),
+    ("checks", "leaves"),
     ("execution",),
     ("rule",),
     ("transforms",),

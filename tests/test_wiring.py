@@ -56,7 +56,7 @@ def test_a_field_that_nobody_wrote():
     with raises(
         WiringError,
         "DivideByRoot (stage 2) reads `v`, which no stage before it writes",
-        "Written so far: `g`, `m`, `mu`, `p`, `raw`, `t`",
+        "Written so far: `g`, `m`, `m_debias`, `mu`, `p`, `raw`, `t`",
         "Put a stage that writes `v` before it:",
         "SecondMoment",
     ):
@@ -89,7 +89,10 @@ def test_a_line_without_an_update():
 
 def test_a_stage_that_nobody_reads():
     with raises(
-        WiringError, "SecondMoment (stage 2) writes `v`, which no stage after it reads", "Move it", "or leave it out"
+        WiringError,
+        "SecondMoment (stage 2) writes `v`, `v_debias`, which no stage after it reads",
+        "Move it",
+        "or leave it out",
     ):
         update_rule(Momentum(), SecondMoment(), TakeMomentum(), LearningRate(0.1))
     with raises(WiringError, "ClipGradient (stage 2) writes `g`, which no stage after it reads", "Read after it: `m`"):

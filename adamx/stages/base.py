@@ -42,11 +42,16 @@ class Stage:
 
     Attributes:
       reads: Fields of `Signal` that must have been written before.
-      writes: Fields that this stage writes.
+      writes: Fields that this stage writes. A name that `Signal` does not have is a field of its own: `x.write(basis=b)`, `x.basis`.
       before: Fields that must not have been written before: the stage belongs earlier in the line.
       slots: What it remembers for each parameter.
-      scalar_slots: Names among the results of `scalars` that are kept in the state for the next step.
+      scalar_slots: Names among the scalars (of `scalars` or `combine`) that are kept in the state for the next step.
       elementwise: False where a leaf's elements depend on each other (norms).
+      sums: Names of the sums over the whole tree that it needs: `measure` gives a leaf's share of each, `combine` gets the sums.
+      extras: Arguments of a step, beside gradients and parameters, that are trees like the parameters: fields of the signal, absent (None)
+        in the steps that have none.
+      scalar_extras: Arguments of a step that are one number: among the scalars `k`, and every step must have them.
+      random: True for a key of random bits, `k["key"]`, another one in each step and leaf; for `random_bits` and `standard_normal`.
     """
 
     reads: frozenset | set = frozenset()
@@ -55,21 +60,37 @@ class Stage:
     slots: tuple = ()
     scalar_slots: tuple = ()
     elementwise = True
+    sums: tuple = ()
+    extras: tuple = ()
+    scalar_extras: tuple = ()
+    random = False
 
     def scalars(self, t, last):
         """Scalars of step `t`, real numbers (a condition is 0 or 1), computed once for all leaves.
 
         Args:
           t: Step number, a real scalar, 1 in the first update.
-          last: What `scalar_slots` held after the previous step (zeros at first), by name.
+          last: What `scalar_slots` held after the previous step (at first, zeros or what `initial` says), by name.
 
         Here and in `__call__`, every hyperparameter of `self` is a scalar array: schedules have been evaluated.
         """
         return {}
 
     def initial(self):
-        """First values of those slots that do not start at zero, by name."""
+        """First values of those slots and scalar slots that do not start at zero, by name."""
         return {}
+
+    def start(self, p):
+        """First values of those slots that start at something made of the parameter `p`, by name."""
+        return {}
+
+    def measure(self, x, s, k):
+        """One leaf's share of each of `sums`, real scalars by name. The stages before it have run; arguments as of `__call__`."""
+        return {}
+
+    def combine(self, sums, k):
+        """Further scalars of the step, made of the sums over all leaves that had a gradient (by name) and the scalars `k` so far."""
+        return sums
 
     def __call__(self, x, s, k):
         """The update of one leaf.
@@ -77,7 +98,7 @@ class Stage:
         Args:
           x: `Signal`, arrays in compute precision.
           s: This stage's slots, by name, in compute precision.
-          k: What `scalars` returned.
+          k: What `scalars` returned, and `combine`.
 
         Returns:
           The signal with `writes` written, and the new slots.
@@ -85,8 +106,15 @@ class Stage:
         raise NotImplementedError
 
     def on_leaves(self, structure, leaves):
-        """For each leaf of the tree, whether the stage applies to it; None for all of them."""
+        """For each leaf of the tree, whether the stage applies to it; None for all of them. Elsewhere its slots are kept as one zero.
+
+        A stage that does different things on different leaves says which instead of True: what `at_leaf` then makes a stage of, hashable.
+        """
         return None
+
+    def at_leaf(self, which):
+        """The stage as it is on leaves of which `on_leaves` said `which`."""
+        return self
 
     def bare(self):
         """The stage without what only `on_leaves` looks at."""
@@ -151,6 +179,10 @@ class Wrapper(Stage):
     slots = property(lambda self: self.inner.slots)
     scalar_slots = property(lambda self: self.inner.scalar_slots)
     elementwise = property(lambda self: self.inner.elementwise)
+    sums = property(lambda self: self.inner.sums)
+    extras = property(lambda self: self.inner.extras)
+    scalar_extras = property(lambda self: self.inner.scalar_extras)
+    random = property(lambda self: self.inner.random)
 
     def scalars(self, t, last):
         return self.inner.scalars(t, last)
@@ -158,8 +190,20 @@ class Wrapper(Stage):
     def initial(self):
         return self.inner.initial()
 
+    def start(self, p):
+        return self.inner.start(p)
+
+    def measure(self, x, s, k):
+        return self.inner.measure(x, s, k)
+
+    def combine(self, sums, k):
+        return self.inner.combine(sums, k)
+
     def on_leaves(self, structure, leaves):
         return self.inner.on_leaves(structure, leaves)
+
+    def at_leaf(self, which):
+        return dataclasses.replace(self, inner=self.inner.at_leaf(which))
 
     def bare(self):
         return dataclasses.replace(self, inner=self.inner.bare())
@@ -176,6 +220,9 @@ class OnUpdate(Wrapper):
 
     reads = property(lambda self: (self.inner.reads - {"g"}) | {"u"})
     writes = frozenset({"u"})
+
+    def measure(self, x, s, k):
+        return self.inner.measure(x.write(g=x.u), s, k)
 
     def __call__(self, x, s, k):
         y, s = self.inner(x.write(g=x.u), s, k)
@@ -205,7 +252,7 @@ class Masked(Wrapper):
     def on_leaves(self, structure, leaves):
         inner = self.inner.on_leaves(structure, leaves)
         masked = self._flags(structure, leaves)
-        return masked if inner is None else [a and b for a, b in zip(inner, masked, strict=True)]
+        return masked if inner is None else [b if a else False for a, b in zip(masked, inner, strict=True)]
 
     def _flags(self, structure, leaves):
         if callable(self.mask):
@@ -226,7 +273,7 @@ class Masked(Wrapper):
 
 
 def masked(stage, mask):
-    """Restricts `stage` to some leaves. The state's structure does not depend on the mask.
+    """Restricts `stage` to some leaves. On the others its slots are kept as one zero, so that the state's structure stays the same.
 
     Args:
       stage: Any stage.

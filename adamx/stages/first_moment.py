@@ -25,10 +25,14 @@ class _Average(Stage):
 
 
 class _DebiasedAverage(_Average):
+    writes = {"mu", "m", "m_debias"}
     scalar_slots = ("mu_log_decay",)
 
     def scalars(self, t, last):
         return average_scalars(self.b1, t, last, "mu_log_decay")
+
+    def __call__(self, x, s, k):
+        return super().__call__(x.write(m_debias=k["debias"]), s, k)
 
 
 @stage

@@ -16,10 +16,14 @@ class _Average(SecondMomentStage):
 
 
 class _DebiasedAverage(_Average):
+    writes = {"v", "v_debias"}
     scalar_slots = ("nu_log_decay",)
 
     def scalars(self, t, last):
         return average_scalars(self.b2, t, last, "nu_log_decay")
+
+    def rewrite(self, x, k):
+        return x.write(v_debias=k["debias"])
 
     def read_out(self, s, k):
         return debiased(s["nu"], k["debias"], k["rate"])

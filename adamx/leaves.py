@@ -1,0 +1,161 @@
+"""The work on one leaf: its signal goes down the line of stages, which read and write it and their slots."""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from adamx.numerics import narrow
+from adamx.signal import FIELDS, Signal
+from adamx.state import slot_dtype
+from adamx.storage import Rounding, Storage
+from adamx.wiring import WiringError, name_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Structure of the work on one leaf (hashable): where stages act, how slots are kept, what is wanted.
+
+    Attributes:
+      active: What `on_leaves` of each stage says of the leaf.
+      storages: (slot name, `Storage`) pairs, of all slots.
+      rounding: How the new parameter is rounded; None where the update is wanted.
+      wants_signal: Whether the signal is.
+    """
+
+    active: tuple
+    storages: tuple[tuple[str, Storage], ...]
+    rounding: Rounding | None
+    wants_signal: bool
+
+
+class Part(NamedTuple):
+    """The stages number `start` to `stop` of a line, run on all leaves before the next part: that one begins with sums over the tree."""
+
+    start: int
+    stop: int
+
+
+class Leaf(NamedTuple):
+    """What the work on a leaf starts from, or goes on from.
+
+    Attributes:
+      g: Gradient.
+      p: Parameter, or None.
+      stored: Slot name -> slot as stored.
+      keys: Random bits: "params" -> those of the rounding, number of a stage (a string) -> its own.
+      extras: Name -> leaf of a further argument.
+      signal: The `Signal` after the part before; None at first.
+      new: Slot name -> new slot as stored, as far as made.
+    """
+
+    g: jax.Array
+    p: jax.Array | None
+    stored: dict
+    keys: dict
+    extras: dict
+    signal: Signal | None = None
+    new: dict | None = None
+
+
+def per_group(plan, part, dtype, stages, scalars, t, leaves):
+    """`per_leaf` of each of `leaves`."""
+    return [per_leaf(plan, part, dtype, stages, scalars, t, leaf) for leaf in leaves]
+
+
+def per_leaf(plan, part, dtype, stages, scalars, t, leaf):
+    """One part of the line on one leaf, in `dtype`.
+
+    Returns:
+      After the last part, the update in the gradient's dtype, or, if the plan rounds, the new parameter; the stored slots; the signal, if
+      wanted. After another one the signal, the slots stored so far, and the leaf's share of the next stage's sums.
+    """
+    x, new = (_opened(dtype, t, leaf), dict(leaf.stored)) if part.start == 0 else (leaf.signal, dict(leaf.new))
+    for i in range(part.start, part.stop):
+        if plan.active[i] is not False:
+            stage, slots, k = _on_leaf(plan, i, dtype, stages, scalars, leaf)
+            written, after = stage(x, slots, k)
+            _check_returned(stage, x, written, slots, after)
+            x = written
+            new |= {name: dict(plan.storages)[name].encode(value, leaf.stored[name]) for name, value in after.items()}
+    if part.stop < len(stages):
+        return x, new, _share(plan, part.stop, dtype, stages, scalars, leaf, x)
+    if plan.rounding is None:
+        out = narrow(x.u, leaf.g.dtype)
+    else:
+        out = plan.rounding(x.p + x.u, leaf.p.dtype, leaf.keys.get("params"))
+    return out, new, x if plan.wants_signal else None
+
+
+def _opened(dtype, t, leaf):
+    """The signal before the first stage."""
+    raw = leaf.g.astype(dtype)
+    x = Signal(t=t, g=raw, raw=raw, p=None if leaf.p is None else leaf.p.astype(dtype))
+    return x.write(**{name: a.astype(dtype) for name, a in leaf.extras.items()}) if leaf.extras else x
+
+
+def _on_leaf(plan, i, dtype, stages, scalars, leaf):
+    """Stage number `i` as it is on a leaf, with its slots and scalars there."""
+    stage = stages[i] if plan.active[i] is True else stages[i].at_leaf(plan.active[i])
+    storages = dict(plan.storages)
+    slots = {s.name: storages[s.name].decode(leaf.stored[s.name], slot_dtype(s, dtype)) for s in stage.slots}
+    return stage, slots, scalars[i] | {"key": leaf.keys[str(i)]} if stage.random else scalars[i]
+
+
+def _share(plan, i, dtype, stages, scalars, leaf, x):
+    if plan.active[i] is False:
+        return {name: jnp.zeros([], jnp.finfo(dtype).dtype) for name in stages[i].sums}
+    stage, slots, k = _on_leaf(plan, i, dtype, stages, scalars, leaf)
+    share = {name: jnp.asarray(value) for name, value in stage.measure(x, slots, k).items()}
+    wrong = [name for name, value in share.items() if value.ndim or jnp.iscomplexobj(value)]
+    if set(share) != set(stage.sums) or wrong:
+        raise WiringError(
+            f"{name_of(stage)}: measure must return a real scalar for each of its sums, {_names(stage.sums)}; it returned "
+            f"{', '.join(f'{name} of shape {value.shape}' for name, value in share.items()) or 'none'}."
+        )
+    return share
+
+
+# What a stage returns, checked when it is traced
+
+
+AS_GRADIENT = ("g", "m", "mu", "u")
+"""Fields that have the gradient's shape; `v` and `d` may have any that broadcasts to it."""
+
+
+def _check_returned(stage, before, after, slots, new):
+    """Raises WiringError if a stage returned other slots or fields, or others of shape, than it declares."""
+    if not isinstance(after, Signal) or not isinstance(new, dict):
+        raise WiringError(
+            f"{name_of(stage)} must return the signal and a dict of its slots, got {type(after).__name__}, {type(new).__name__}."
+        )
+    if set(new) != set(slots):
+        raise WiringError(f"{name_of(stage)} returned the slots {_names(new)}; it declares {_names(slots)}.")
+    for name, value in new.items():
+        if jnp.shape(value) != slots[name].shape:
+            raise WiringError(
+                f"{name_of(stage)} returned slot {name!r} in shape {jnp.shape(value)}; it is kept in shape {slots[name].shape}."
+            )
+    written = {name for name in FIELDS if getattr(after, name) is not getattr(before, name)}
+    if after.own is not before.own:
+        written |= {name for name, value in after.own.items() if value is not before.own.get(name)}
+    if not written <= set(stage.writes):
+        raise WiringError(
+            f"{name_of(stage)} wrote {_names(written - set(stage.writes))}; it declares that it writes {_names(stage.writes)}. "
+            "Add the field to its `writes`."
+        )
+    for name in written.intersection((*AS_GRADIENT, "v", "d")):
+        shape = jnp.shape(getattr(after, name))
+        if shape != after.raw.shape and (name in AS_GRADIENT or not _broadcasts(shape, after.raw.shape)):
+            raise WiringError(
+                f"{name_of(stage)} wrote `{name}` in shape {shape} on a gradient of shape {after.raw.shape}."
+            )
+
+
+def _broadcasts(shape, to):
+    return len(shape) <= len(to) and all(a in (1, b) for a, b in zip(shape[::-1], to[::-1], strict=False))
+
+
+def _names(names):
+    return ", ".join(f"`{name}`" for name in sorted(names)) or "none"
