@@ -6,6 +6,7 @@ import typing
 
 from adamx.catalogue import CATALOGUE as CATALOGUE
 from adamx.catalogue import create as create
+from adamx.groups import partition as partition
 from adamx.hyperparameters import Decay as Decay
 from adamx.rule import UpdateRule as UpdateRule
 from adamx.rule import axes_of as axes_of

@@ -77,6 +77,7 @@ def _extras(stages, structure, gs, path, given):
     trees, numbers = {}, {}
     for stage in stages:
         for name in stage.extras:
+            trees[name] = [None] * len(gs)
             if given.get(name) is not None:
                 leaves = leaves_like(structure, given[name], f"the leaves of the argument {name!r}")
                 what = f"the argument {name!r} of {line([stage])} at"

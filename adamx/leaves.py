@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from adamx.numerics import narrow
 from adamx.signal import FIELDS, Signal
-from adamx.state import slot_dtype
+from adamx.state import slot_dtype, stage_at
 from adamx.storage import Rounding, Storage
 from adamx.wiring import WiringError, name_of
 
@@ -18,7 +18,7 @@ class Plan:
     """Structure of the work on one leaf (hashable): where stages act, how slots are kept, what is wanted.
 
     Attributes:
-      active: What `on_leaves` of each stage says of the leaf.
+      active: What `activity` says of each stage on the leaf.
       storages: (slot name, `Storage`) pairs, of all slots.
       rounding: How the new parameter is rounded; None where the update is wanted.
       wants_signal: Whether the signal is.
@@ -45,7 +45,7 @@ class Leaf(NamedTuple):
       p: Parameter, or None.
       stored: Slot name -> slot as stored.
       keys: Random bits: "params" -> those of the rounding, number of a stage (a string) -> its own.
-      extras: Name -> leaf of a further argument.
+      extras: Name -> leaf of a further argument, or None in a step without it.
       signal: The `Signal` after the part before; None at first.
       new: Slot name -> new slot as stored, as far as made.
     """
@@ -92,12 +92,13 @@ def _opened(dtype, t, leaf):
     """The signal before the first stage."""
     raw = leaf.g.astype(dtype)
     x = Signal(t=t, g=raw, raw=raw, p=None if leaf.p is None else leaf.p.astype(dtype))
-    return x.write(**{name: a.astype(dtype) for name, a in leaf.extras.items()}) if leaf.extras else x
+    extras = {name: None if a is None else a.astype(dtype) for name, a in leaf.extras.items()}
+    return x.write(**extras) if extras else x
 
 
 def _on_leaf(plan, i, dtype, stages, scalars, leaf):
     """Stage number `i` as it is on a leaf, with its slots and scalars there."""
-    stage = stages[i] if plan.active[i] is True else stages[i].at_leaf(plan.active[i])
+    stage = stage_at(stages[i], plan.active[i])
     storages = dict(plan.storages)
     slots = {s.name: storages[s.name].decode(leaf.stored[s.name], slot_dtype(s, dtype)) for s in stage.slots}
     return stage, slots, scalars[i] | {"key": leaf.keys[str(i)]} if stage.random else scalars[i]

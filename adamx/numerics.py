@@ -178,7 +178,7 @@ def _root_jvp(primals, tangents):
 
 @jax.custom_jvp
 def ratio(numerator, denominator):
-    """numerator / denominator, and 0 (with derivatives 0) where the denominator, which is real, is 0."""
+    """numerator / denominator, and 0 (with derivatives 0) where the denominator, real and of a shape that broadcasts, is 0."""
     return _quotient(numerator, denominator)
 
 
@@ -193,6 +193,8 @@ def _quotient(numerator, denominator):
     if jnp.iscomplexobj(numerator):
         # Part by part: complex division leaves the range where the quotient does not.
         return lax.complex(*(_quotient(part(numerator), denominator) for part in (jnp.real, jnp.imag)))
+    if denominator.ndim and denominator.shape != numerator.shape:
+        denominator = jnp.broadcast_to(denominator, numerator.shape)
     quotient = lax.div(numerator, denominator)
     zero = lax.full_like(denominator, 0)
     # Not jnp.where, which is a function of its own in the lowered program: a call for every leaf.

@@ -42,24 +42,35 @@ def slot_dtype(slot, dtype):
 
 
 def activity(stages, structure, leaves):
-    """For each leaf, what each stage's `on_leaves` says of it: a tuple, False where the stage does not act."""
+    """For each leaf, what each stage's `on_leaves` says of it: a tuple of True, False and `At`s."""
 
     def of(stage):
         flags = stage.on_leaves(structure, leaves)
-        return [True] * len(leaves) if flags is None else [bool(f) if isinstance(f, BOOLEAN) else f for f in flags]
+        return [True] * len(leaves) if flags is None else [bool(f) if isinstance(f, BOOLEAN) else At(f) for f in flags]
 
     return list(zip(*map(of, stages), strict=True))
+
+
+class At(NamedTuple):
+    """What `on_leaves` says of a leaf, where that is neither yes nor no: for `at_leaf`."""
+
+    which: Any
+
+
+def stage_at(stage, which):
+    """The stage as it is on a leaf of which `activity` says `which`, not False."""
+    return stage if which is True else stage.at_leaf(which.which)
 
 
 BOOLEAN = (bool, np.bool_, types.NoneType)
 
 
 def slots_at(stage, which, shape):
-    """The slots of a stage on a leaf of `shape`, with their shapes there; `which` is what `on_leaves` says of the leaf."""
+    """The slots of a stage on a leaf of `shape`, with their shapes there; `which` is what `activity` says of the leaf."""
     if which is False:
         # Not of size 0, which Orbax cannot save.
         return [(slot, (1,)) for slot in stage.slots]
-    return [(slot, slot.shape(shape)) for slot in (stage if which is True else stage.at_leaf(which)).slots]
+    return [(slot, slot.shape(shape)) for slot in stage_at(stage, which).slots]
 
 
 def init(stages, storages, params):
@@ -77,8 +88,9 @@ def init(stages, storages, params):
         for (which,), p in zip(activity([stage], structure, leaves), leaves, strict=True):
             start = stage.start(p) if which and not isinstance(p, jax.ShapeDtypeStruct) else {}
             for slot, shape in slots_at(stage, which, jnp.shape(p)):
-                value = start.get(slot.name, first.get(slot.name, 0)) if which else 0
-                columns[slot.name].append(_first(slot, storage_of(storages, slot), shape, value, p))
+                value = first.get(slot.name, 0) if which else 0
+                begun = _begun(slot, shape, value, p) if slot.name not in start else _copied(slot, start[slot.name], p)
+                columns[slot.name].append(storage_of(storages, slot).init(begun))
         slots |= {name: jax.tree.unflatten(structure, column) for name, column in columns.items()}
     # Not wider than the parameters need: float64 switched on or off elsewhere changes nothing.
     dtypes = {getattr(p, "dtype", None) for p in leaves}
@@ -88,17 +100,19 @@ def init(stages, storages, params):
     return RuleState(jnp.zeros([], jnp.int32), scalars, slots)
 
 
-def _first(slot, storage, shape, value, p):
-    """The first value of a slot, stored; `value` is a number, or an array made of the parameter."""
+def _begun(slot, shape, value, p):
+    """The first value of a slot that starts at one number everywhere."""
     dtype = slot_dtype(slot, differentiable(p, "a parameter"))
-    if jnp.ndim(value):
-        # A copy: a state that shared a buffer with the parameters could not be donated along with them.
-        return storage.init(jnp.array(value, dtype, copy=True))
     if shape != jnp.shape(p):
-        return storage.init(jnp.full_like(p, value, dtype, shape))
+        return jnp.full_like(p, value, dtype, shape)
     full = jnp.full_like(p, value, dtype)
     # A compiled constant has no sharding of its own, where that is for XLA to find.
-    return storage.init(shard_alike(p, full)[1] if isinstance(p, jax.core.Tracer) else full)
+    return shard_alike(p, full)[1] if isinstance(p, jax.core.Tracer) else full
+
+
+def _copied(slot, value, p):
+    """The first value of a slot that starts at `value`: in a buffer of its own, or it could not be donated beside the parameters."""
+    return jnp.array(value, slot_dtype(slot, differentiable(p, "a parameter")), copy=True)
 
 
 def differentiable(leaf, what):

@@ -132,6 +132,30 @@ def path_of(structure, leaves, index):
     return paths_of(structure, leaves)[index]
 
 
+def spread(prefix, structure, leaves, what):
+    """For each of `leaves` of a tree, the value that `prefix`, a tree or a prefix of that one, has for it.
+
+    Args:
+      prefix: The tree; a function from the whole tree to one; or (values, structure) of a flattened one.
+      structure, leaves: The whole tree. Absent leaves count.
+      what: What the prefix is, for messages.
+
+    Raises:
+      ValueError: it is not a prefix.
+    """
+    tree = filled(structure, leaves)
+    if not leaves:
+        return []
+    values, shape = (
+        prefix if isinstance(prefix, tuple) else jax.tree.flatten(prefix(tree) if callable(prefix) else prefix)
+    )
+    try:
+        parts = shape.flatten_up_to(tree)
+    except ValueError as error:
+        raise ValueError(f"{what} is not a tree (or prefix) of the parameters: {error}") from None
+    return [value for value, part in zip(values, parts, strict=True) for _ in jax.tree.leaves(part)]
+
+
 def leaves_like(structure, tree, what):
     """Leaves of `tree` in the order of `structure`, where a leaf may be None or an Optax mask.
 

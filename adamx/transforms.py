@@ -1,4 +1,4 @@
-"""Gradient transformations made of several."""
+"""Gradient transformations one after the other."""
 
 import functools
 
@@ -24,7 +24,7 @@ class Chain(RuleTree):
     @property
     def stages(self):
         """The stages of all rules in it, in order."""
-        return tuple(stage for part in self.parts if isinstance(part, RuleTree) for stage in part.stages)
+        return stages_of(self.parts)
 
     def trace(self, grads, state, params=None, **extra):
         """`update`, and a look inside its rules. What is not read of it costs nothing once compiled.
@@ -51,17 +51,13 @@ class Chain(RuleTree):
         _check_state(self.parts, state)
         states, shown = [], []
         for part, inner in zip(self.parts, state, strict=True):
-            grads, inner, seen = _traced(part, grads, inner, params, extra)
+            grads, inner, seen = traced(part, grads, inner, params, extra)
             states.append(inner)
             shown.append(seen)
         return grads, tuple(states), tuple(shown)
 
     def __repr__(self):
-        shown = (
-            repr(part) if isinstance(part, RuleTree) else getattr(part.update, "__qualname__", "optax").split(".")[0]
-            for part in self.parts
-        )
-        return f"chain({', '.join(shown)})"
+        return f"chain({', '.join(map(show, self.parts))})"
 
     def __reduce__(self):
         return Chain, (self.parts,)
@@ -89,12 +85,27 @@ def chain(*transformations):
     """
     if not transformations:
         raise TypeError("chain takes one or more gradient transformations, got none; optax.identity() does nothing.")
-    for part in transformations:
+    check_parts("chain", transformations)
+    return Chain(tuple(transformations))
+
+
+def check_parts(what, parts):
+    """Raises TypeError, naming `what` takes them, if one of `parts` is no gradient transformation."""
+    for part in parts:
         if not isinstance(part, optax.GradientTransformation):
             raise TypeError(
-                f"chain takes gradient transformations, got {part!r}; stages are put together with update_rule."
+                f"{what} takes gradient transformations, got {part!r}; stages are put together with update_rule."
             )
-    return Chain(tuple(transformations))
+
+
+def stages_of(parts):
+    """The stages of all rules among `parts`, in order."""
+    return tuple(stage for part in parts if isinstance(part, RuleTree) for stage in part.stages)
+
+
+def show(part):
+    """A part for the printed line: a rule as its stages, an Optax transformation by its name."""
+    return repr(part) if isinstance(part, RuleTree) else getattr(part.update, "__qualname__", "optax").split(".")[0]
 
 
 def _init(parts, params):
@@ -117,21 +128,30 @@ def _check_state(parts, state):
         )
 
 
-def _traced(part, grads, state, params, extra):
+def traced(part, grads, state, params, extra):
     """Updates, state, and what there is to see in one part."""
     if isinstance(part, RuleTree):
         return part.trace(grads, state, params, **extra)
+    return updated(part, grads, state, params, extra)
+
+
+def children(parts):
+    """Rules, which are trees; and in their places None, where there are Optax's transformations, which are structure."""
+    rules = tuple(part if isinstance(part, RuleTree) else None for part in parts)
+    return rules, tuple(None if isinstance(part, RuleTree) else part for part in parts)
+
+
+def together(fixed, children):
+    """The parts, from what `children` made of them."""
+    return tuple(child if part is None else part for part, child in zip(fixed, children, strict=True))
+
+
+def updated(part, grads, state, params, extra):
+    """Updates and state of one part, and None: nothing to see."""
     updates, state = optax.with_extra_args_support(part).update(grads, state, params, **extra)
     return updates, state, None
 
 
-def _flatten(tx):
-    children = tuple(part if isinstance(part, RuleTree) else None for part in tx.parts)
-    return children, tuple(None if isinstance(part, RuleTree) else part for part in tx.parts)
-
-
-def _unflatten(fixed, children):
-    return Chain(tuple(child if part is None else part for part, child in zip(fixed, children, strict=True)))
-
-
-jax.tree_util.register_pytree_node(Chain, _flatten, _unflatten)
+jax.tree_util.register_pytree_node(
+    Chain, lambda tx: children(tx.parts), lambda fixed, children: Chain(together(fixed, children))
+)

@@ -31,6 +31,7 @@ FLOORS = (
     ("execution",),
     ("rule",),
     ("transforms",),
+    ("groups",),
     ("kernels", "kernels.*"),
     ("variants.common",),
     ("variants.*", "variants"),

@@ -54,6 +54,9 @@ from adamx.numerics import norm as norm
 from adamx.numerics import rate_of as rate_of
 from adamx.numerics import ratio as ratio
 from adamx.numerics import root as root
+from adamx.numerics import sum_of_squares as sum_of_squares
+from adamx.randomness import random_bits as random_bits
+from adamx.randomness import standard_normal as standard_normal
 from adamx.stages.base import MaskOfTree as MaskOfTree
 from adamx.stages.base import OnUpdate as OnUpdate
 from adamx.stages.base import SecondMomentStage as SecondMomentStage

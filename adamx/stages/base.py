@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable
 import jax
 
 from adamx.numerics import debias_weight, mean_log_decay, rate_of
-from adamx.structure import filled, node, paths_of, static
+from adamx.structure import node, paths_of, spread, static
 
 stage = node
 """Class decorator of a stage: a frozen dataclass that is a pytree of its hyperparameters."""
@@ -258,18 +258,8 @@ class Masked(Wrapper):
         if callable(self.mask):
             paths = paths_of(structure, leaves)
             return [bool(self.mask(path, leaf)) for path, leaf in zip(paths, leaves, strict=True)]
-        tree = filled(structure, leaves)
-        if isinstance(self.mask, MaskOfTree):
-            flags, prefix = jax.tree.flatten(self.mask.function(tree))
-        else:
-            flags, prefix = self.mask
-        try:
-            parts = prefix.flatten_up_to(tree)
-        except ValueError as error:
-            raise ValueError(
-                f"the mask of {self.inner!r} is not a tree (or prefix) of the parameters: {error}"
-            ) from None
-        return [bool(flag) for flag, part in zip(flags, parts, strict=True) for _ in jax.tree.leaves(part)]
+        prefix = self.mask.function if isinstance(self.mask, MaskOfTree) else self.mask
+        return [bool(flag) for flag in spread(prefix, structure, leaves, f"the mask of {self.inner!r}")]
 
 
 def masked(stage, mask):
