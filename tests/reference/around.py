@@ -35,8 +35,8 @@ def schedule_free(
         total = total + weight
         share = ratio(weight, total)
         z = z - lr * (ratio(g, np.sqrt(ratio(v, c2)) + eps) + at(weight_decay, count) * y)
-        x = (1 - share) * x + share * z
-        y = b1 * x + complement(b1) * z
+        x = x + share * (z - x)
+        y = x + complement(b1) * (z - x)
         path[count] = x if averaged else y
     return path
 

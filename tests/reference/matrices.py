@@ -1,4 +1,4 @@
-"""Rules that treat a leaf as a matrix, or as an array with a basis for each axis."""
+"""Rules that treat a leaf as a matrix, or as an array with a basis for each axis; real numbers only."""
 
 import numpy as np
 

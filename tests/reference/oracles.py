@@ -1,4 +1,4 @@
-"""Rules that take more than gradients: the loss, or an estimate of the Hessian's diagonal."""
+"""Rules that take more than gradients: the loss, or an estimate of the Hessian's diagonal, of real parameters."""
 
 import numpy as np
 

@@ -197,7 +197,7 @@ def amos(
             g = np.clip(g, -clip_value, clip_value)
         square = np.mean(squared(g), axis=block_axes, keepdims=True) if block_axes else squared(g)
         v, c = ema(beta_t, v, square), ema(beta_t, c, 1.0)
-        inverse = c / np.maximum(v, eps)
+        inverse = ratio(c, np.maximum(v, eps))
         gamma = xi**2 * square * inverse / np.sqrt(1 + c_coef * np.sqrt(xi) * b)
         u = (gamma / 2 + extra_l2) * p + xi * eta * np.sqrt(inverse) * g
         u = u / (1 + d_coef * np.sqrt(xi * eta) * b)
