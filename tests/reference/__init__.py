@@ -14,11 +14,11 @@ c the weight a moving average has gathered so far, p the parameters.
 
 import inspect
 
-from reference import classics
+from reference import classics, first_moment, gradient, second_moment, step
 from reference.classics import alpha_schedule as alpha_schedule
 from reference.classics import b3_schedule as b3_schedule
 
-MODULES = (classics,)
+MODULES = (classics, first_moment, second_moment, step, gradient)
 
 REFERENCE = {
     name: function
