@@ -84,11 +84,11 @@ def acprop(
     weight_decay=0.0,
     form="optax",
 ):
-    """Zhuang et al., arXiv:2110.05454: g - m as in AdaBelief, divided by the s of the step before.
+    """Zhuang et al., arXiv:2110.05454: g over the deviation s that was known a step before.
 
-    "optax": u = m / (sqrt(s_hat) + eps) with m never corrected, u = m at the first step, s of
-    g - m_(t-1). "author" (juntang-zhuang/ACProp-Optimizer, rectify=False): u = g / (...), s of
-    g - m_t, and the floor is added when s is read. Either floor accumulates.
+    "optax": s is of g - m_(t-1). "author" (juntang-zhuang/ACProp-Optimizer with rectify=False, as
+    the paper): of g - m_t. Either way the numerator is g itself, the floor is added to the stored s
+    at every step, and the first step is g (Optax: g / (1 + eps)). The author rectifies by default.
     """
     if form not in ("optax", "author"):
         raise ValueError(f"unknown form {form!r}")
@@ -96,15 +96,12 @@ def acprop(
     m, s, c2 = np.zeros_like(p), np.zeros(p.shape), 0.0
     for count, g in enumerate(grads):
         old, m = m, ema(b1, m, g)
-        numerator, centre = (m, old) if form == "optax" else (g, m)
-        if form == "author" and count > 0:
-            s = s + eps_root
-        u = numerator if count == 0 else ratio(numerator, np.sqrt(s / c2) + eps)
-        if count == 0 and form == "optax":
-            u = u / (1 + eps)
-        s, c2 = ema(b2, s, squared(g - centre)), ema(b2, c2, 1.0)
-        if form == "optax":
-            s = s + eps_root
+        if count == 0:
+            u = g / (1 + eps) if form == "optax" else g
+        else:
+            u = ratio(g, np.sqrt(s / c2) + eps)
+        centre = old if form == "optax" else m
+        s, c2 = ema(b2, s, squared(g - centre)) + eps_root, ema(b2, c2, 1.0)
         p = p - at(learning_rate, count) * (u + weight_decay * p)
         path[count] = p
     return path
