@@ -120,20 +120,25 @@ def adagc(
     warmup=100,
     eps=1e-8,
     weight_decay=0.0,
+    warmup_norm="clipped",
 ):
     """Wang et al., arXiv:2502.11034, Algorithm 1: each leaf is clipped to its own usual norm.
 
     Steps t < warmup: the norm of the whole tree (here the leaf) is clipped to `absolute`, and bound
-    is the least norm of the clipped leaf so far. Later the leaf is clipped to relative * bound and
-    bound averages the clipped norms. pytorch_optimizer adds eps to the tree's norm.
+    is the least norm of the clipped leaf so far (warmup_norm="raw": of the leaf before, as in the
+    authors' code in Paddle). Later the leaf is clipped to relative * bound and bound averages the
+    clipped norms. pytorch_optimizer adds eps to the tree's norm.
     """
+    if warmup_norm not in ("clipped", "raw"):
+        raise ValueError(f"unknown warmup_norm {warmup_norm!r}")
     p, grads, path = begin(params, grads)
     adam, bound = Adam(p, b1, b2, eps), None
     for count, g in enumerate(grads):
         size = norm(g)
         if count + 1 < warmup:
             g = g * (absolute / size if size > absolute else 1.0)
-            bound = norm(g) if bound is None else min(bound, norm(g))
+            candidate = size if warmup_norm == "raw" else norm(g)
+            bound = candidate if bound is None else min(bound, candidate)
         else:
             bound = size if bound is None else bound
             g = g * (relative * bound / size if size > relative * bound else 1.0)
@@ -182,7 +187,7 @@ def stable_spam(
         g = np.where(np.abs(g) > bound, ratio(g, largest) * bound, g)
         size = norm(g)
         mean, square = ema(gamma1, mean, size), ema(gamma2, square, size**2)
-        target = (mean / (1 - gamma1**t)) / (np.sqrt(square / (1 - gamma2**t)) + eps)
+        target = ratio(mean / (1 - gamma1**t), np.sqrt(square / (1 - gamma2**t)) + eps)
         g = ratio(g, size) * target
         reset = bool(reset_every) and (count + 1) % reset_every == 0
         if reset:

@@ -210,7 +210,7 @@ def kourkoutas(
     for count, g in enumerate(grads):
         size = np.sqrt(np.sum(squared(g)))
         average = ema(alpha, average, size)
-        raw = size / (average + tiny_spike)
+        raw = ratio(size, average + tiny_spike)
         b2 = b2_max - (b2_max - b2_min) * raw / (1 + raw)
         if count + 1 <= warmup:
             b2 = (b2_min + b2_max) / 2
