@@ -14,11 +14,22 @@ c the weight a moving average has gathered so far, p the parameters.
 
 import inspect
 
-from reference import around, classics, matrices, oracles, shaped, whole_tree
+from reference import (
+    around,
+    classics,
+    first_moment,
+    gradient,
+    matrices,
+    oracles,
+    second_moment,
+    shaped,
+    step,
+    whole_tree,
+)
 from reference.classics import alpha_schedule as alpha_schedule
 from reference.classics import b3_schedule as b3_schedule
 
-MODULES = (classics, whole_tree, around, shaped, matrices, oracles)
+MODULES = (classics, first_moment, second_moment, step, gradient, whole_tree, around, shaped, matrices, oracles)
 
 REFERENCE = {
     name: function
