@@ -5,7 +5,18 @@ import functools
 from collections.abc import Callable
 
 from adamx.checks import known_rules
-from adamx.variants import adam, baselines, denominator, first_moment, second_moment, step
+from adamx.variants import (
+    adam,
+    baselines,
+    denominator,
+    first_moment,
+    gradient,
+    layerwise,
+    mixed_momentum,
+    rate,
+    second_moment,
+    variance,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,7 +26,7 @@ class Entry:
     Attributes:
       name: Its name, also of its function.
       constructor: `NAME(learning_rate, ...)`.
-      scale_by: `scale_by_NAME(...)`, the direction alone.
+      scale_by: `scale_by_NAME(...)`, the direction alone; None where the learning rate is inside.
       paper: Where it was published.
       year: When.
       group: What kind of piece it changes.
@@ -24,7 +35,7 @@ class Entry:
 
     name: str
     constructor: Callable
-    scale_by: Callable
+    scale_by: Callable | None
     paper: str
     year: int
     group: str
@@ -32,7 +43,7 @@ class Entry:
 
 
 def _entry(module, name, paper, year, group, changes):
-    return Entry(name, getattr(module, name), getattr(module, f"scale_by_{name}"), paper, year, group, changes)
+    return Entry(name, getattr(module, name), getattr(module, f"scale_by_{name}", None), paper, year, group, changes)
 
 
 CATALOGUE = {
@@ -65,7 +76,42 @@ CATALOGUE = {
         _entry(second_moment, "novograd", "arXiv:1905.11286", 2019, "second moment", "one norm a layer, then momentum"),
         _entry(second_moment, "adopt", "arXiv:2411.02853", 2024, "second moment", "last step's average, then momentum"),
         _entry(denominator, "radam", "arXiv:1908.03265", 2019, "denominator", "rectified variance of early steps"),
-        _entry(step, "lamb", "arXiv:1904.00962", 2019, "step", "trust ratio a layer"),
+        _entry(layerwise, "lamb", "arXiv:1904.00962", 2019, "layers", "trust ratio a layer"),
+        _entry(layerwise, "lars", "arXiv:1708.03888", 2017, "layers", "SGD with a rate for each layer"),
+        _entry(layerwise, "fromage", "arXiv:2002.03432", 2020, "layers", "steps relative to the layer's norm"),
+        _entry(layerwise, "stable_adamw", "arXiv:2304.13013", 2023, "layers", "slows layers that are surprised"),
+        _entry(layerwise, "adamp", "arXiv:2006.08217", 2020, "layers", "takes the radial part of the step away"),
+        _entry(mixed_momentum, "qhadam", "arXiv:1810.06801", 2018, "first moment", "mixes the gradient in"),
+        _entry(
+            mixed_momentum, "simplified_ademamix", "arXiv:2502.02431", 2025, "first moment", "decayed sum and gradient"
+        ),
+        _entry(layerwise, "signum", "arXiv:1802.04434", 2018, "first moment", "sign of the average"),
+        _entry(layerwise, "tiger", "Su, kexue.fm 9512", 2023, "first moment", "sign of the average, decayed"),
+        _entry(mixed_momentum, "adapnm", "arXiv:2103.17182", 2021, "first moment", "newer average minus older one"),
+        _entry(mixed_momentum, "aggmo", "arXiv:1804.00325", 2018, "first moment", "mean of several heavy balls"),
+        _entry(mixed_momentum, "grams", "arXiv:2412.17107", 2024, "first moment", "sign of the gradient, size of Adam"),
+        _entry(mixed_momentum, "adanorm", "arXiv:2210.06364", 2022, "first moment", "no smaller norm than usual"),
+        _entry(
+            layerwise, "focus", "arXiv:2501.12243", 2025, "first moment", "sign, and pull to the average parameters"
+        ),
+        _entry(variance, "centered_adam", "Graves arXiv:1308.0850", 2013, "second moment", "variance, never negative"),
+        _entry(variance, "acprop", "arXiv:2110.05454", 2021, "second moment", "last step's squared surprise"),
+        _entry(variance, "eadam", "arXiv:2011.02150", 2020, "second moment", "eps in the average"),
+        _entry(variance, "msvag", "arXiv:1705.07774", 2017, "second moment", "scales by signal over variance"),
+        _entry(variance, "bcos", "arXiv:2507.08963", 2025, "second moment", "expected from the momentum, no slot"),
+        _entry(variance, "kourkoutas", "arXiv:2508.12996", 2025, "second moment", "b2 a layer, lower at spikes"),
+        _entry(rate, "laprop", "arXiv:2002.04839", 2020, "denominator", "normalises, then averages"),
+        _entry(rate, "adam_atan2", "arXiv:2407.05872", 2024, "denominator", "atan2, no eps"),
+        _entry(rate, "padam", "arXiv:1806.06763", 2018, "denominator", "power of the root"),
+        _entry(rate, "diffgrad", "arXiv:1909.11015", 2019, "denominator", "friction at steady gradients"),
+        _entry(rate, "adabound", "openreview Bkg3g2R9FX", 2019, "rate", "bounds that close in on SGD"),
+        _entry(rate, "amsbound", "openreview Bkg3g2R9FX", 2019, "rate", "AdaBound of the largest average"),
+        _entry(rate, "adamod", "arXiv:1910.12249", 2019, "rate", "no more than its own average"),
+        _entry(gradient, "mars", "arXiv:2411.10438", 2024, "gradient", "variance reduced by the last one"),
+        _entry(gradient, "grokfast_adamw", "arXiv:2405.20233", 2024, "gradient", "slow part amplified"),
+        _entry(gradient, "adagc", "arXiv:2502.11034", 2025, "gradient", "clipped to the layer's usual norm"),
+        _entry(gradient, "stable_spam", "arXiv:2502.17055", 2025, "gradient", "spikes clipped, moments forgotten"),
+        _entry(layerwise, "adamc", "arXiv:2506.02285", 2025, "decay", "decay with the squared learning rate"),
     )
 }
 """Name -> `Entry`, in the order of the table."""

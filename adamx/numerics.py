@@ -163,6 +163,16 @@ def norm(x):
     return root(sum_of_squares(x))
 
 
+def rms(x):
+    """Root mean square of the whole array, a real scalar."""
+    return root(below_overflow(jnp.mean(_square(x))))
+
+
+def limited(x, size, limit):
+    """x min(1, limit / size), for a `size` >= 0."""
+    return x * jnp.where(size > limit, ratio(jnp.asarray(limit, size.dtype), size), 1)
+
+
 @jax.custom_jvp
 def root(x):
     """Square root with derivative 0 (instead of infinity) at 0."""

@@ -10,9 +10,10 @@ import adamx
 
 
 def test_every_public_name_is_there_and_documented():
-    assert {"adam", "create", "chain", "plot", "probes", "problems", "Momentum"} < set(adamx.__all__) <= set(dir(adamx))
-    for name in adamx.__all__:
+    assert {"adam", "create", "chain", "plot", "probes", "problems", "stages"} < set(adamx.__all__) <= set(dir(adamx))
+    for name in [*adamx.__all__, *adamx.stages.__all__]:
         assert getattr(adamx, name).__doc__ or name == "CATALOGUE", name
+    assert not set(adamx.stages.__all__) & set(dir(adamx)), "stages are listed by adamx.stages"
     with pytest.raises(AttributeError, match="module 'adamx' has no attribute 'adma'"):
         adamx.adma  # noqa: B018
 

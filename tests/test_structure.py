@@ -23,6 +23,7 @@ FLOORS = (
     ("structure", "randomness"),
     ("signal", "storage"),
     ("stages.base",),
+    ("stages.moments",),
     ("stages.*",),
     ("stages",),
     ("wiring",),
@@ -49,8 +50,8 @@ FLOORS = (
     ("",),
 )
 """The modules from the ground up: each imports only from floors below its own. A star is any module of that folder not named otherwise;
-a folder's own name is its `__init__`, and "" is the package's. Stages thus import no other stage's file but base, and nothing of `variants`
-imports another file of it but common."""
+a folder's own name is its `__init__`, and "" is the package's. Stages thus import no other stage's file but base and
+moments, and nothing of `variants` imports another file of it but common."""
 
 
 def module_of(path):

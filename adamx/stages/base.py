@@ -5,8 +5,7 @@ from collections.abc import Callable, Hashable
 
 import jax
 
-from adamx.numerics import debias_weight, mean_log_decay, rate_of
-from adamx.structure import node, paths_of, spread, static
+from adamx.structure import is_absent, node, paths_of, spread, static
 
 stage = node
 """Class decorator of a stage: a frozen dataclass that is a pytree of its hyperparameters."""
@@ -20,6 +19,11 @@ def as_parameter(shape):
 def one_per_leaf(shape):
     """Shape of a slot: a scalar for each leaf."""
     return ()
+
+
+def leaves_where(leaves, test):
+    """For each leaf, whether its shape passes `test`: what `on_leaves` may return. False where there is no leaf."""
+    return [not is_absent(leaf) and bool(test(jax.numpy.shape(leaf))) for leaf in leaves]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,43 +130,6 @@ class Stage:
         if not isinstance(value, cls):
             raise TypeError(f"{where} must be a {cls.__name__}, got {value!r}.")
         return value
-
-
-def average_scalars(decay, t, last, name):
-    """The scalars of an average with `decay`: its `Rate`, the factor `debias` that corrects its bias, and the scalar slot `name`."""
-    log = mean_log_decay(last[name], decay.complement, t)
-    return {"rate": rate_of(decay), "debias": 1 / debias_weight(log, t), name: log}
-
-
-class SecondMomentStage(Stage):
-    """A second moment in parts, so that wrappers can stand between them: `accumulate` the slots, then `read_out` v."""
-
-    slots = (Slot("nu", signed=False),)
-    reads, writes = {"g"}, {"v"}
-    initial_value = 0.0
-
-    def initial(self):
-        return {"nu": self.initial_value}
-
-    def accumulate(self, x, s, k):
-        """The new slots."""
-        raise NotImplementedError
-
-    def read_out(self, s, k):
-        """The second moment v for slots `s`."""
-        return s["nu"]
-
-    def seen(self, old, new):
-        """The slots from which v is read: those of this step."""
-        return new
-
-    def rewrite(self, x, k):
-        """The signal before v is written: as it was."""
-        return x
-
-    def __call__(self, x, s, k):
-        new = self.accumulate(x, s, k)
-        return self.rewrite(x, k).write(v=self.read_out(self.seen(s, new), k)), new
 
 
 # Stages that wrap another stage

@@ -1,8 +1,14 @@
-"""Weight decay, in four forms."""
+"""Weight decay, in its several forms."""
 
-from adamx.hyperparameters import NonNegative, Number, Positive
-from adamx.stages.base import Stage, stage
-from adamx.structure import is_zero
+import math
+
+import jax.numpy as jnp
+
+from adamx.hyperparameters import Decay, NonNegative, Number, Positive
+from adamx.numerics import average, rate_of, ratio, root
+from adamx.stages.base import Slot, Stage, stage
+from adamx.stages.moments import average_scalars
+from adamx.structure import is_zero, static
 
 
 class _Decay(Stage):
@@ -81,3 +87,150 @@ class ProximalDecay(_Decay):
     def __call__(self, x, s, k):
         shrink = x.lr * self.weight_decay
         return x.write(u=(x.u - shrink * x.p) / (1 + shrink)), s
+
+
+@stage
+class CorrectedDecay(_Decay):
+    """Weight decay that falls with the square of the learning rate: u <- u - weight_decay (lr^2 / peak) p (AdamC).
+
+    It stands after `LearningRate`.
+
+    Attributes:
+      weight_decay: Strength.
+      peak: Largest learning rate of the schedule, eta_max.
+    """
+
+    weight_decay: Number
+    peak: Positive
+
+    reads, writes = {"p", "u", "lr"}, {"u"}
+
+    def scalars(self, t, last):
+        return {"per_square": self.weight_decay / self.peak}
+
+    def __call__(self, x, s, k):
+        return x.write(u=x.u - k["per_square"] * x.lr * x.lr * x.p), s
+
+
+@stage
+class DecayAfterStep(_Decay):
+    """Weight decay of what the step leads to, not times the learning rate: p + u <- (1 - weight_decay)(p + u) (LaProp).
+
+    It stands after `LearningRate`.
+
+    Attributes:
+      weight_decay: Strength.
+    """
+
+    weight_decay: Number
+
+    reads, writes = {"p", "u", "lr"}, {"u"}
+
+    def __call__(self, x, s, k):
+        return x.write(u=x.u - self.weight_decay * (x.p + x.u)), s
+
+
+@stage
+class CautiousDecay(_Decay):
+    """Decoupled weight decay only where the step goes towards zero too: u <- u + weight_decay p where Re(conj(u) p) > 0.
+
+    Attributes:
+      weight_decay: Strength.
+    """
+
+    weight_decay: Number = 1e-4
+
+    reads, writes = {"p", "u"}, {"u"}
+    before = {"lr"}
+
+    def __call__(self, x, s, k):
+        together = jnp.real(jnp.conj(jnp.sign(x.u)) * jnp.sign(x.p)) > 0
+        return x.write(u=x.u + jnp.where(together, self.weight_decay * x.p, 0)), s
+
+
+@stage
+class DecayToAverage(Stage):
+    """A pull towards the average of the parameters, and decay of that average (FOCUS).
+
+        pbar_t = pbar_{t-1} + r_t (p - pbar_{t-1}),    r_t = (1 - b2) / (1 - b2^t)
+        u     <- u + gamma sign(p - pbar_t) + weight_decay pbar_t
+
+    Attributes:
+      b2: Decay rate of the average.
+      gamma: Strength of the pull.
+      weight_decay: Strength of the decay.
+    """
+
+    b2: Decay = 0.99
+    gamma: Number = 0.1
+    weight_decay: Number = 0.0
+
+    slots = (Slot("p_mean"),)
+    scalar_slots = ("p_mean_log_decay",)
+    reads, writes = {"p", "u"}, {"u"}
+    before = {"lr"}
+
+    def scalars(self, t, last):
+        k = average_scalars(self.b2, t, last, "p_mean_log_decay")
+        # Exactly 1 in the first step: the sign of a rounding error would be a pull.
+        return k | {
+            "rate": rate_of(self.b2, jnp.where(t > 1, k["rate"].value * k["debias"], 1)),
+            "pulls": jnp.where(t > 1, 1.0, 0.0),
+        }
+
+    def __call__(self, x, s, k):
+        mean = average(s["p_mean"], x.p, k["rate"])
+        # p - pbar_t has the sign of p - pbar_{t-1}, which is exact where the parameter has not moved.
+        pull = k["pulls"] * jnp.sign(x.p - s["p_mean"])
+        return x.write(u=x.u + self.gamma * pull + self.weight_decay * mean), {"p_mean": mean}
+
+
+@stage
+class ProjectedDecay(Stage):
+    """Takes the part of the update along the parameter away, where the gradient is nearly orthogonal to it, and decays less there (AdamP).
+
+        where max over channels of |cos(g, p)| < delta / sqrt(size of a channel):
+            u <- u - n <n, u>,    n = p / (||p|| + eps),    weight_decay <- wd_ratio weight_decay
+        u <- u + weight_decay p
+
+    tried channel by channel, then with the whole leaf as one channel; vectors and scalars only decay.
+
+    Attributes:
+      weight_decay: Strength.
+      delta: Threshold of the cosine.
+      wd_ratio: Share of the decay that is left.
+      eps: Least norm.
+      channel_axis: Axis of the output channels: the last of a JAX kernel, 0 in torch.
+    """
+
+    weight_decay: Number = 0.0
+    delta: NonNegative = 0.1
+    wd_ratio: NonNegative = 0.1
+    eps: NonNegative = 1e-8
+    channel_axis: int = static(default=-1)
+
+    reads, writes = {"g", "p", "u"}, {"u"}
+    before = {"lr"}
+    elementwise = False
+
+    def __call__(self, x, s, k):
+        u, decay = x.u, jnp.asarray(self.weight_decay)
+        if x.p.ndim > 1:
+            rest = tuple(axis for axis in range(x.p.ndim) if axis != self.channel_axis % x.p.ndim)
+            # The first view that is orthogonal enough is projected in, hence last in this order.
+            for axes in (tuple(range(x.p.ndim)), rest):
+                along, is_near = self._without_radial(x, axes)
+                u, decay = jnp.where(is_near, along, u), jnp.where(is_near, self.wd_ratio * self.weight_decay, decay)
+        return x.write(u=u + decay * x.p), s
+
+    def _without_radial(self, x, axes):
+        """The update without its part along the parameter, over `axes`; and whether it is to be taken."""
+
+        def inner(a, b):
+            return jnp.sum(jnp.real(jnp.conj(a) * b), axis=axes, keepdims=True)
+
+        p, g = root(inner(x.p, x.p)), root(inner(x.g, x.g))
+        cosine = ratio(jnp.abs(inner(x.g, x.p)), jnp.maximum(p, self.eps) * jnp.maximum(g, self.eps))
+        size = math.prod(x.p.shape[axis] for axis in axes)
+        n = ratio(x.p, p + self.eps)
+        return x.u - n * inner(n, x.u), jnp.max(cosine) < self.delta / size**0.5

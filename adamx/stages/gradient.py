@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 
 from adamx.hyperparameters import NonNegative
-from adamx.numerics import over_root, ratio, root
-from adamx.stages.base import Stage, stage
+from adamx.numerics import limited, norm, over_root, ratio, root, sum_of_squares
+from adamx.stages.base import Stage, leaves_where, stage
+from adamx.structure import static
 
 
 @stage
@@ -78,3 +79,75 @@ class TakeGradient(Stage):
 
     def __call__(self, x, s, k):
         return x.write(u=x.g), s
+
+
+@stage
+class NegateGradient(Stage):
+    """g <- -g: the rule then maximizes."""
+
+    reads, writes = {"g"}, {"g"}
+
+    def __call__(self, x, s, k):
+        return x.write(g=-x.g), s
+
+
+@stage
+class Centralize(Stage):
+    """Takes the mean over the inputs of each output channel off the gradient: g <- g - mean(g), of leaves with two axes or more.
+
+    Attributes:
+      channel_axis: Axis of the output channels: the last of a JAX kernel; 0 in torch, and in Optax's `centralize`.
+    """
+
+    channel_axis: int = static(default=-1)
+
+    reads, writes = {"g"}, {"g"}
+    elementwise = False
+
+    def on_leaves(self, structure, leaves):
+        return leaves_where(leaves, lambda shape: len(shape) > 1)
+
+    def __call__(self, x, s, k):
+        rest = tuple(axis for axis in range(x.g.ndim) if axis != self.channel_axis % x.g.ndim)
+        return x.write(g=x.g - jnp.mean(x.g, axis=rest, keepdims=True)), s
+
+
+@stage
+class ClipGradientNorm(Stage):
+    """Scales each leaf's gradient down to a norm of at most max_norm: g <- g min(1, max_norm / ||g||).
+
+    Attributes:
+      max_norm: Largest norm.
+    """
+
+    max_norm: NonNegative = 1.0
+
+    reads, writes = {"g"}, {"g"}
+    elementwise = False
+
+    def __call__(self, x, s, k):
+        return x.write(g=limited(x.g, norm(x.g), self.max_norm)), s
+
+
+@stage
+class ClipGlobalNorm(Stage):
+    """Scales the gradient down to a norm over the whole tree of at most max_norm: g <- g min(1, max_norm / ||g||).
+
+    Attributes:
+      max_norm: Largest norm.
+    """
+
+    max_norm: NonNegative = 1.0
+
+    sums = ("g_squared",)
+    reads, writes = {"g"}, {"g"}
+    elementwise = False
+
+    def measure(self, x, s, k):
+        return {"g_squared": sum_of_squares(x.g)}
+
+    def combine(self, sums, k):
+        return {"g_norm": root(sums["g_squared"])}
+
+    def __call__(self, x, s, k):
+        return x.write(g=limited(x.g, k["g_norm"], self.max_norm)), s

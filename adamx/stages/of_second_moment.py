@@ -5,7 +5,8 @@ import dataclasses
 import jax.numpy as jnp
 
 from adamx.numerics import abs_sq
-from adamx.stages.base import SecondMomentStage, Wrapper, stage
+from adamx.stages.base import Wrapper, stage
+from adamx.stages.moments import SecondMomentStage
 
 
 class _OfAnother(Wrapper, SecondMomentStage):

@@ -3,34 +3,13 @@
 import jax.numpy as jnp
 
 from adamx.hyperparameters import Decay, NonNegative
-from adamx.numerics import abs_sq, average, debiased, rate_of, sum_of_squares
-from adamx.stages.base import SecondMomentStage, Slot, Stage, average_scalars, one_per_leaf, stage
-
-
-class _Average(SecondMomentStage):
-    def scalars(self, t, last):
-        return {"rate": rate_of(self.b2)}
-
-    def accumulate(self, x, s, k):
-        return {"nu": average(s["nu"], abs_sq(x.g), k["rate"])}
-
-
-class _DebiasedAverage(_Average):
-    writes = {"v", "v_debias"}
-    scalar_slots = ("nu_log_decay",)
-
-    def scalars(self, t, last):
-        return average_scalars(self.b2, t, last, "nu_log_decay")
-
-    def rewrite(self, x, k):
-        return x.write(v_debias=k["debias"])
-
-    def read_out(self, s, k):
-        return debiased(s["nu"], k["debias"], k["rate"])
+from adamx.numerics import abs_sq, average, moved, norm, rate_of, ratio, sum_of_squares
+from adamx.stages.base import Slot, Stage, one_per_leaf, stage
+from adamx.stages.moments import AverageOfSquares, DebiasedAverageOfSquares, SecondMomentStage, average_scalars
 
 
 @stage
-class SecondMoment(_DebiasedAverage):
+class SecondMoment(DebiasedAverageOfSquares):
     """Exponential average of the squared gradient, bias-corrected (Adam).
 
         nu_t = b2 nu_{t-1} + (1 - b2) |g_t|^2,    v_t = nu_t / (1 - b2^t)
@@ -45,7 +24,7 @@ class SecondMoment(_DebiasedAverage):
 
 
 @stage
-class RawSecondMoment(_Average):
+class RawSecondMoment(AverageOfSquares):
     """Exponential average of the squared gradient without bias correction: v_t = nu_t = b2 nu_{t-1} + (1 - b2) |g_t|^2 (RMSProp).
 
     Attributes:
@@ -57,14 +36,14 @@ class RawSecondMoment(_Average):
     initial_value: NonNegative = 0.0
 
 
-class _Yogi(_Average):
+class _Yogi(AverageOfSquares):
     def accumulate(self, x, s, k):
         square = abs_sq(x.g)
         return {"nu": s["nu"] - k["rate"].value * jnp.sign(s["nu"] - square) * square}
 
 
 @stage
-class Yogi(_Yogi, _DebiasedAverage):
+class Yogi(_Yogi, DebiasedAverageOfSquares):
     """Yogi's second moment, which changes by at most (1 - b2) |g_t|^2 a step.
 
         nu_t = nu_{t-1} - (1 - b2) sign(nu_{t-1} - |g_t|^2) |g_t|^2,    v_t = nu_t / (1 - b2^t)
@@ -92,69 +71,43 @@ class RawYogi(_Yogi):
 
 
 @stage
-class Belief(_DebiasedAverage):
-    """Exponential average of the squared surprise, the gradient less its own average (AdaBelief).
+class FlooredSecondMoment(DebiasedAverageOfSquares):
+    """`SecondMoment` with a floor added to the stored average in every step, where it accumulates to eps_root / (1 - b2) (EAdam).
 
-        nu_t = b2 nu_{t-1} + (1 - b2) |g_t - mu_t|^2 + eps_root,    v_t = nu_t / (1 - b2^t)
+        nu_t = b2 nu_{t-1} + (1 - b2) |g_t|^2 + eps_root,    v_t = nu_t / (1 - b2^t)
 
     Attributes:
       b2: Decay rate.
-      eps_root: Added to the stored average in every step, as in the authors' code.
+      eps_root: Added in every step.
     """
 
     b2: Decay = 0.999
-    eps_root: NonNegative = 1e-16
-
-    reads = {"g", "mu"}
+    eps_root: NonNegative = 1e-8
 
     def accumulate(self, x, s, k):
-        return {"nu": average(s["nu"], abs_sq(x.g - x.mu), k["rate"]) + self.eps_root}
-
-
-class _Centred(_Average):
-    slots = (Slot("nu", signed=False), Slot("g_mean"))
-
-    def accumulate(self, x, s, k):
-        raised = s["nu"] + k["rate"].value * abs_sq(x.g - s["g_mean"])
-        return {"nu": raised - k["rate"].value * raised, "g_mean": average(s["g_mean"], x.g, k["rate"])}
+        return {"nu": average(s["nu"], abs_sq(x.g), k["rate"]) + self.eps_root}
 
 
 @stage
-class CentredSecondMoment(_Centred):
-    """Exponentially weighted variance, by a recurrence that cannot turn negative (centred RMSProp).
-
-        nu_t = b2 (nu_{t-1} + (1 - b2) |g_t - mean_{t-1}|^2),    mean_t = b2 mean_{t-1} + (1 - b2) g_t,    v_t = nu_t
-
-    With initial_value 0 it equals average(|g|^2) - |average(g)|^2 exactly, which by subtraction (torch, Optax) turns negative.
+class QuasiHyperbolicSecondMoment(DebiasedAverageOfSquares):
+    """The bias-corrected average with some of the squared gradient mixed in (QHAdam): v_t = (1 - nu) |g_t|^2 + nu nu_t / (1 - b2^t).
 
     Attributes:
-      b2: Decay rate.
-      initial_value: nu_0.
+      b2: Decay rate of nu_t = b2 nu_{t-1} + (1 - b2) |g_t|^2.
+      share: Share nu of the average.
     """
 
-    b2: Decay = 0.9
-    initial_value: NonNegative = 0.0
+    b2: Decay = 0.999
+    share: NonNegative = 1.0
 
+    writes = {"v"}
 
-@stage
-class DebiasedCentredSecondMoment(_Centred):
-    """`CentredSecondMoment` of bias-corrected averages: the same recurrence with b2 (1 - b2^{t-1}) / (1 - b2^t) for b2.
+    def rewrite(self, x, k):
+        return x
 
-    The variance of one gradient is 0, so that the first step is divided by eps alone.
-
-    Attributes:
-      b2: Decay rate.
-      initial_value: nu_0.
-    """
-
-    b2: Decay = 0.9
-    initial_value: NonNegative = 0.0
-
-    scalar_slots = ("nu_log_decay",)
-
-    def scalars(self, t, last):
-        k = average_scalars(self.b2, t, last, "nu_log_decay")
-        return k | {"rate": rate_of(self.b2, jnp.where(t > 1, k["rate"].value * k["debias"], 1))}
+    def __call__(self, x, s, k):
+        y, new = super().__call__(x, s, k)
+        return y.write(v=self.share * y.v + (1 - self.share) * abs_sq(x.g)), new
 
 
 @stage
@@ -245,3 +198,68 @@ class LayerSecondMoment(SecondMomentStage):
 
     def accumulate(self, x, s, k):
         return {"nu": average(s["nu"], sum_of_squares(x.g), k["rate"])}
+
+
+@stage
+class SunspikeSecondMoment(SecondMomentStage):
+    """An average of squares whose decay rate falls in leaves where the gradient is large for its history (Kourkoutas-beta).
+
+        usual_t = alpha usual_{t-1} + (1 - alpha) ||g_t||,    r = ||g_t|| / (usual_t + tiny_spike),    sun = r / (1 + r)
+        b2_t    = b2_max - (b2_max - b2_min) sun              (their mean in the first `warmup` steps)
+        v_t     = nu_t = b2_t nu_{t-1} + (1 - b2_t) |g_t|^2
+
+    Attributes:
+      b2_min: Least decay rate.
+      b2_max: Largest decay rate.
+      alpha: Decay rate of the average of norms.
+      tiny_spike: Added to it.
+      warmup: Steps in which b2 does not follow the gradient.
+    """
+
+    b2_min: Decay = 0.88
+    b2_max: Decay = 0.999
+    alpha: Decay = 0.93
+    tiny_spike: NonNegative = 1e-9
+    warmup: NonNegative = 0
+
+    slots = (Slot("nu", signed=False), Slot("g_norm", signed=False, shape=one_per_leaf))
+    elementwise = False
+
+    def scalars(self, t, last):
+        return {"rate": rate_of(self.alpha), "warms": jnp.where(t <= self.warmup, 1.0, 0.0)}
+
+    def accumulate(self, x, s, k):
+        size = norm(x.g)
+        usual = average(s["g_norm"], size, k["rate"])
+        spike = ratio(size, usual + self.tiny_spike)
+        sun = jnp.where(k["warms"] > 0, 0.5, spike / (1 + spike))
+        slow, fast = self.b2_max.complement, self.b2_min.complement
+        return {"nu": moved(s["nu"], abs_sq(x.g), slow + (fast - slow) * sun), "g_norm": usual}
+
+
+@stage
+class CorrectedSunspikeSecondMoment(SunspikeSecondMoment):
+    """`SunspikeSecondMoment` with v_t = nu_t / (1 - b2_max^t).
+
+    Attributes:
+      b2_min: Least decay rate.
+      b2_max: Largest decay rate.
+      alpha: Decay rate of the average of norms.
+      tiny_spike: Added to it.
+      warmup: Steps in which b2 does not follow the gradient.
+    """
+
+    b2_min: Decay = 0.88
+    b2_max: Decay = 0.999
+    alpha: Decay = 0.93
+    tiny_spike: NonNegative = 1e-9
+    warmup: NonNegative = 0
+
+    scalar_slots = ("nu_log_decay",)
+
+    def scalars(self, t, last):
+        of_max = average_scalars(self.b2_max, t, last, "nu_log_decay")
+        return super().scalars(t, last) | {name: of_max[name] for name in ("debias", "nu_log_decay")}
+
+    def read_out(self, s, k):
+        return s["nu"] * k["debias"]

@@ -4,6 +4,17 @@ from adamx.rule import update_rule
 from adamx.stages import Divide, DivideByRoot, InfinityMoment, LearningRate, Momentum, SecondMoment
 from adamx.variants.common import decayed, momentum_of, with_mu_dtype
 
+__all__ = [
+    "adam",
+    "adamax",
+    "adamaxw",
+    "adamw",
+    "scale_by_adam",
+    "scale_by_adamax",
+    "scale_by_adamaxw",
+    "scale_by_adamw",
+]
+
 
 def scale_by_adam(b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0, mu_dtype=None, *, nesterov=False):
     """The direction of `adam`: m_t / (sqrt(v_t + eps_root) + eps)."""

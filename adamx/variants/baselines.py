@@ -21,6 +21,19 @@ from adamx.stages import (
 )
 from adamx.variants.common import where, with_mu_dtype
 
+__all__ = [
+    "adadelta",
+    "adagrad",
+    "momentum",
+    "rmsprop",
+    "scale_by_adadelta",
+    "scale_by_adagrad",
+    "scale_by_momentum",
+    "scale_by_rmsprop",
+    "scale_by_sgd",
+    "sgd",
+]
+
 
 def scale_by_sgd(momentum=None, nesterov=False, accumulator_dtype=None):
     """The direction of `sgd`: the gradient, heavy ball or Nesterov's momentum."""

@@ -22,6 +22,11 @@ def where(decay, mask):
     return masked(decay, MaskOfTree(mask) if callable(mask) else mask)
 
 
+def rated(rule, learning_rate):
+    """`rule` followed by the learning rate."""
+    return rule.then(LearningRate(learning_rate))
+
+
 def decayed(rule, learning_rate, weight_decay, mask):
     """`rule` followed by decoupled weight decay and the learning rate."""
     return rule.then(where(DecoupledDecay(weight_decay), mask), LearningRate(learning_rate))

@@ -19,6 +19,21 @@ from adamx.stages import (
 )
 from adamx.variants.common import decayed, where, with_mu_dtype
 
+__all__ = [
+    "adan",
+    "ademamix",
+    "ademamix_alpha_schedule",
+    "ademamix_b3_schedule",
+    "lion",
+    "nadam",
+    "nadamw",
+    "scale_by_adan",
+    "scale_by_ademamix",
+    "scale_by_lion",
+    "scale_by_nadam",
+    "scale_by_nadamw",
+]
+
 
 def scale_by_nadam(b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0, mu_dtype=None, *, momentum_decay=None):
     """The direction of `nadam`."""

@@ -27,6 +27,21 @@ from adamx.stages import (
 )
 from adamx.variants.common import choose, decayed, momentum_of, with_mu_dtype
 
+__all__ = [
+    "adabelief",
+    "adopt",
+    "amsgrad",
+    "amsgradw",
+    "novograd",
+    "scale_by_adabelief",
+    "scale_by_adopt",
+    "scale_by_amsgrad",
+    "scale_by_amsgradw",
+    "scale_by_novograd",
+    "scale_by_yogi",
+    "yogi",
+]
+
 
 def scale_by_amsgrad(b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0, mu_dtype=None, maximum_of="raw"):
     """The direction of `amsgrad`."""
