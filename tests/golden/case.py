@@ -21,4 +21,4 @@ class Case:
     transcription: Callable | None = None  # the source where there is no `build`, else what confirms it
     extras: dict = field(default_factory=dict)  # argument: name of the stream
     tolerance: float = 1e-10  # if larger, `build` only confirms the transcription, which is the source
-    exact_root: bool = False  # without the 1e-15 that pytorch_optimizer adds under its roots
+    exact: bool = False  # without pytorch_optimizer's batches, whose factors are float32, and the 1e-15 under its roots

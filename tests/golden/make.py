@@ -477,9 +477,8 @@ def run(case, init, grads, extras):
         return None, transcribed
     root = po.AdaBound.apply_ams_bound
     defaults = root.__defaults__
-    if case.exact_root:
-        root.__defaults__ = (0.0,)
     try:
+        root.__defaults__ = (0.0,) if case.exact else defaults
         optimizer, kept = run_optimizer(case, init, grads, streams)
     finally:
         root.__defaults__ = defaults
@@ -497,6 +496,10 @@ def run_optimizer(case, init, grads, streams):
     rates = streams.get("learning_rate")
     first = {} if rates is None else {"learning_rate": float(rates[0])}
     optimizer = case.build(list(params.values()), **case.hyper, **first)
+    if case.exact:
+        optimizer.foreach = False
+        for group in optimizer.param_groups:
+            group["foreach"] = False
     kept = {leaf: [] for leaf in params}
     for step in range(1, STEPS + 1):
         for leaf, param in params.items():

@@ -250,6 +250,7 @@ MORE_CASES = [
         "qhadam",
         dict(learning_rate=0.015, b1=0.9, b2=0.97, nu1=0.6, nu2=0.8, eps=1e-3),
         qhadam,
+        note="pytorch_optimizer counts with float32 weights",
         transcription=tr.qhadam,
         tolerance=1e-6,
     ),
@@ -258,6 +259,7 @@ MORE_CASES = [
         "qhadam",
         dict(learning_rate=0.02, b1=0.995, b2=0.999, nu1=0.7, nu2=1.0, eps=1e-8),
         qhadam,
+        note="pytorch_optimizer counts with float32 weights",
         transcription=tr.qhadam,
         tolerance=1e-6,
     ),
@@ -269,8 +271,7 @@ MORE_CASES = [
         note=f"{EPS_NOTE}; {ROOT_NOTE}",
         each_step=eps_outside_of_the_correction,
         transcription=tr.laprop,
-        tolerance=1e-7,
-        exact_root=True,
+        exact=True,
     ),
     Case(
         "laprop_scheduled",
@@ -281,8 +282,7 @@ MORE_CASES = [
         each_step=eps_outside_of_the_correction,
         transcription=tr.laprop,
         extras=RATE,
-        tolerance=1e-7,
-        exact_root=True,
+        exact=True,
     ),
     Case(
         "laprop_decay",
@@ -327,7 +327,7 @@ MORE_CASES = [
         f" {EPS_NOTE}; {ROOT_NOTE}",
         each_step=eps_outside_of_the_correction,
         transcription=tr.mars,
-        exact_root=True,
+        exact=True,
     ),
     Case(
         "adabound",
@@ -336,7 +336,7 @@ MORE_CASES = [
         adabound,
         note=f"decay is coupled: g + wd p; {RAW_EPS}; {ROOT_NOTE}",
         transcription=tr.adabound,
-        exact_root=True,
+        exact=True,
     ),
     Case(
         "adabound_scheduled",
@@ -346,7 +346,7 @@ MORE_CASES = [
         note=f"the final rate is final_lr times this rate over the first one; {ROOT_NOTE}",
         transcription=tr.adabound,
         extras=RATE,
-        exact_root=True,
+        exact=True,
     ),
     Case(
         "amsbound",
@@ -355,7 +355,7 @@ MORE_CASES = [
         amsbound,
         note=f"decay is coupled: g + wd p; {RAW_EPS}; {ROOT_NOTE}",
         transcription=tr.amsbound,
-        exact_root=True,
+        exact=True,
     ),
     Case(
         "padam",
@@ -388,7 +388,7 @@ MORE_CASES = [
         diffgrad,
         note=f"{RAW_EPS}; {ROOT_NOTE}",
         transcription=tr.diffgrad,
-        exact_root=True,
+        exact=True,
     ),
     Case(
         "adamod",
@@ -528,7 +528,7 @@ MORE_CASES = [
         note=f"{EPS_NOTE}; {ROOT_NOTE}",
         each_step=eps_outside_of_the_correction,
         transcription=tr.adapnm,
-        exact_root=True,
+        exact=True,
     ),
     Case(
         "adapnm_without_amsgrad",
@@ -538,7 +538,7 @@ MORE_CASES = [
         note=f"{EPS_NOTE}; {ROOT_NOTE}",
         each_step=eps_outside_of_the_correction,
         transcription=tr.adapnm,
-        exact_root=True,
+        exact=True,
     ),
     Case(
         "eadam",
@@ -608,12 +608,12 @@ MORE_CASES = [
         note=f"eps beside the root alone, decay decoupled; {EPS_NOTE}; {ROOT_NOTE}",
         each_step=eps_outside_of_the_correction,
         transcription=tr.adanorm,
-        exact_root=True,
+        exact=True,
     ),
     Case(
         "adanorm_authors",
         "adanorm",
-        dict(learning_rate=0.015, b1=0.88, b2=0.96, r=0.9, eps=1e-3),
+        dict(learning_rate=0.015, b1=0.88, b2=0.96, r=0.95, eps=1e-3),
         differs="the authors' code also adds eps to the stored v at each step",
         form="v = EMA(g^2) + eps; u = mh/(sqrt(vh) + eps)",
         transcription=functools.partial(tr.adanorm, eps_in_state=True),
@@ -726,7 +726,7 @@ MORE_CASES = [
         schedule_free,
         note=f"y; {ROOT_NOTE}",
         transcription=tr.schedule_free,
-        exact_root=True,
+        exact=True,
     ),
     Case(
         "schedule_free_scheduled",
@@ -736,7 +736,7 @@ MORE_CASES = [
         note=f"y; {ROOT_NOTE}",
         transcription=tr.schedule_free,
         extras=RATE,
-        exact_root=True,
+        exact=True,
     ),
     Case(
         "schedule_free_eval",
@@ -831,6 +831,22 @@ MORE_CASES = [
         note="in float64; w times sqrt(max(1, columns/rows)); b by AdamW with the same rate, eps and decay, b1 0.9, b2"
         " 0.999",
         transcription=tr.muon,
+    ),
+    Case(
+        "muon_optax",
+        "muon",
+        dict(
+            learning_rate=0.01,
+            beta=0.9,
+            ns_steps=5,
+            ns_coeffs=[3.4445, -4.775, 2.0315],
+            eps=1e-8,
+            nesterov=True,
+            weight_decay=0.0,
+        ),
+        differs="Optax corrects m and g before it mixes them; b, which Optax gives to NAdamW, stays AdamW's here",
+        form="x = beta m/(1 - beta^(t+1)) + (1 - beta) g/(1 - beta^t)",
+        transcription=functools.partial(tr.muon, corrected=True),
     ),
     Case(
         "muon_heavy_ball",

@@ -629,21 +629,22 @@ def soap(p, steps, b1, b2, eps, weight_decay, precondition_frequency, shampoo_be
 
 
 @leafwise
-def muon(p, steps, beta, ns_steps, ns_coeffs, eps, nesterov, weight_decay=0.0):
-    """Vectors: AdamW with b1 = 0.9, b2 = 0.999, the same rate, eps and decay."""
+def muon(p, steps, beta, ns_steps, ns_coeffs, eps, nesterov, weight_decay=0.0, corrected=False):
+    """Vectors: AdamW with b1 = 0.9, b2 = 0.999, the same rate, eps and decay. `corrected`: Optax's Nesterov mix."""
     if p.ndim != 2:
         yield from adamw_path(p, steps, 0.9, 0.999, eps, weight_decay)
         return
-    a, b, c = ns_coeffs
+    first, third, fifth = ns_coeffs
     m = 0.0
-    for _, lr, g in steps:
+    for t, lr, g in steps:
         m = ema(m, g, beta)
-        x = ema(m, g, beta) if nesterov else m
+        c, next_c = (1 - beta**t, 1 - beta ** (t + 1)) if corrected else (1.0, 1.0)
+        x = ema(m / next_c, g / c, beta) if nesterov else m / c
         x = x.T if p.shape[0] > p.shape[1] else x
         x = x / (norm(x) + eps)
         for _ in range(ns_steps):
             gram = x @ x.T
-            x = a * x + (b * gram + c * gram @ gram) @ x
+            x = first * x + (third * gram + fifth * gram @ gram) @ x
         x = x.T if p.shape[0] > p.shape[1] else x
         p = p - lr * (math.sqrt(max(1.0, p.shape[1] / p.shape[0])) * x + weight_decay * p)
         yield p
