@@ -35,7 +35,7 @@ def leafwise(generator):
 
 def as_one_vector(generator):
     @functools.wraps(generator)
-    def rule(init, grads, learning_rate, **hyper):
+    def rule(init, grads, learning_rate=1.0, **hyper):
         p = np.concatenate([x.ravel() for x in init.values()])
         g = np.concatenate([x.reshape(len(x), -1) for x in grads.values()], axis=1)
         path = np.stack(list(generator(p, numbered(g, learning_rate), **hyper)))
@@ -746,12 +746,11 @@ def dowg(p, steps, eps):
 
 
 @as_one_vector
-def polyak_sgd(p, steps, scaling, f_min, eps, value):
-    """The learning rate is the largest one."""
-    for (_, largest, g), f in zip(steps, value, strict=True):
+def polyak_sgd(p, steps, max_learning_rate, scaling, f_min, eps, value):
+    for (_, _, g), f in zip(steps, value, strict=True):
         u = scaling * g
         square = norm(u) ** 2 + eps
-        p = p - (min((f - f_min) / square, largest) if square > np.finfo(np.float32).eps else 0.0) * u
+        p = p - (min((f - f_min) / square, max_learning_rate) if square > np.finfo(np.float32).eps else 0.0) * u
         yield p
 
 
