@@ -1,4 +1,4 @@
-"""The authors' published algorithms in NumPy, for rules that no library at hand has right; a source of `make.py`.
+"""The authors' published algorithms in NumPy: the source of what no library at hand has right, and a check of the rest.
 
 A transcription is `rule(init, grads, learning_rate, **hyper)`: dictionaries of leaves in, the parameters after every
 step out, {leaf: (steps, *shape)}. `learning_rate` may be an array, the rate of each step. Written as generators:
