@@ -10,6 +10,8 @@ holds
     steps               the step numbers at which parameters are kept: 1..10, 15, 20, ... 120
     params/ID/w, .../b  parameters of case ID after each of those steps
     cases               JSON: [{"id", "rule", "hyper", "source", "options", ...}]
+    extra/NAME          further streams, of 120 steps: hessian/w, hessian/b (not negative), has_hessian,
+                        value (of the function), learning_rate (of a schedule)
     versions            JSON: {library: version}
 
 All numbers are float64; initial parameters and gradients are representable in float32, so that a
@@ -19,22 +21,26 @@ step is not amplified by the next.
 "rule" and "hyper" name an adamx rule and its arguments; "source" is the class that made the
 trajectory and "options" its constructor's arguments. The two mean the same update, except where
 "differs" says what does not; "form" is then the source's own formula. "note" says how the source
-was brought to the same meaning. Notation: g gradient, p parameter, m = EMA(g), v = EMA(g^2),
+was brought to the same meaning. The source "transcription" is `transcriptions.py`, which also has
+to agree with the libraries wherever both know a rule ("confirmed"). "extras" names the streams that
+a rule takes, {argument: array}: "learning_rate" is then the rate at each count, 0, 1, ...
+Notation: g gradient, p parameter, m = EMA(g), v = EMA(g^2),
 c_i = 1 - b_i^t, mh = m/c1, vh = v/c2.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pytorch_optimizer as po
 import torch
+from case import Case
+from more_cases import MORE_CASES
 
 OUTPUT = Path(__file__).resolve().with_name("trajectories.npz")
 SHAPES = {"w": (3, 4), "b": (5,)}
@@ -177,18 +183,6 @@ def lamb_correct_bias(optimizer, step, hyper):
 
 
 # --- the cases ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Case:
-    id: str
-    rule: str  # adamx's name
-    hyper: dict  # adamx's arguments
-    build: Callable[..., torch.optim.Optimizer]
-    differs: str = ""
-    form: str = ""
-    note: str = ""
-    each_step: Callable | None = None  # called with (optimizer, step, hyper) before each step
 
 
 LAMB_FORM = (
@@ -429,6 +423,8 @@ CASES = [
     ),
 ]
 
+CASES += MORE_CASES
+
 
 # --- the stream --------------------------------------------------------------------------------
 
@@ -453,14 +449,63 @@ def make_stream():
     return init, grads
 
 
-def run(case, init, grads):
+def make_extras(grads):
+    """Float32 numbers, too. The Hessian has the scale of the squared gradients."""
+    rng = np.random.default_rng(20251121)
+    hessian = {leaf: np.mean(g * g, axis=0) * rng.standard_normal(g.shape) ** 2 for leaf, g in grads.items()}
+    t = np.arange(1, STEPS + 1)
+    rate = 0.02 * np.minimum(t / 10, 0.1 + 0.9 * np.cos(np.pi * np.maximum(t - 10, 0) / 220) ** 2)
+    streams = {"hessian": hessian, "value": rng.uniform(0.1, 20, STEPS), "learning_rate": rate}
+    rounded = {
+        name: {leaf: y.astype(np.float32).astype(np.float64) for leaf, y in x.items()}
+        if isinstance(x, dict)
+        else x.astype(np.float32).astype(np.float64)
+        for name, x in streams.items()
+    }
+    return rounded | {"has_hessian": t % 10 == 1}
+
+
+def run(case, init, grads, extras):
     """The optimizer, and the parameters at the kept steps: {leaf: array (kept steps, *shape)}."""
+    streams = {argument: extras[name] for argument, name in case.extras.items()}
+    transcribed = None
+    if case.transcription is not None:
+        with np.errstate(all="raise", under="ignore"):
+            paths = case.transcription(init, grads, **case.hyper, **streams)
+        transcribed = {leaf: path[np.array(KEPT) - 1] for leaf, path in paths.items()}
+    if case.build is None:
+        return None, transcribed
+    root = po.AdaBound.apply_ams_bound
+    defaults = root.__defaults__
+    try:
+        root.__defaults__ = (0.0,) if case.exact else defaults
+        optimizer, kept = run_optimizer(case, init, grads, streams)
+    finally:
+        root.__defaults__ = defaults
+    if transcribed is not None:
+        far = max(np.max(np.abs(kept[k] - transcribed[k])) / np.max(np.abs(kept[k] - init[k])) for k in init)
+        if (far > case.tolerance) != bool(case.differs):
+            raise ValueError(f"{case.id}: {far:.1e} from its transcription")
+        if case.tolerance > 1e-10:
+            kept = transcribed
+    return optimizer, kept
+
+
+def run_optimizer(case, init, grads, streams):
     params = {leaf: torch.nn.Parameter(torch.tensor(x)) for leaf, x in init.items()}
-    optimizer = case.build(list(params.values()), **case.hyper)
+    rates = streams.get("learning_rate")
+    first = {} if rates is None else {"learning_rate": float(rates[0])}
+    optimizer = case.build(list(params.values()), **case.hyper, **first)
+    if case.exact:
+        optimizer.foreach = False
+        for group in optimizer.param_groups:
+            group["foreach"] = False
     kept = {leaf: [] for leaf in params}
     for step in range(1, STEPS + 1):
         for leaf, param in params.items():
             param.grad = torch.tensor(grads[leaf][step - 1])  # a copy: some optimizers write on it
+        for group in optimizer.param_groups if rates is not None else []:
+            group["lr"] = float(rates[step - 1])
         if case.each_step is not None:
             case.each_step(optimizer, step, case.hyper)
         optimizer.step()
@@ -471,17 +516,23 @@ def run(case, init, grads):
 
 
 def describe(case, optimizer, versions):
-    library, kind = type(optimizer).__module__.split(".")[0], type(optimizer).__name__
-    module = "torch.optim" if library == "torch" else library
-    entry = {
-        "id": case.id,
-        "rule": case.rule,
-        "hyper": case.hyper,
-        "source": f"{module}.{kind} {versions[library]}",
-        "options": optimizer.defaults,
-    }
-    extra = {"differs": case.differs, "form": case.form, "note": case.note}
-    return entry | {key: text for key, text in extra.items() if text}
+    entry = {"id": case.id, "rule": case.rule, "hyper": case.hyper, "source": "transcription", "options": {}}
+    confirmed = ""
+    if optimizer is not None:
+        library, kind = type(optimizer).__module__.split(".")[0], type(optimizer).__name__
+        module = "torch.optim" if library == "torch" else library
+        source = f"{module}.{kind} {versions[library]}"
+        options = {key: x for key, x in optimizer.defaults.items() if x != math.inf}
+        if case.tolerance > 1e-10:
+            confirmed = f"{source} to {case.tolerance:.0e}"
+        else:
+            entry |= {"source": source, "options": options}
+            confirmed = "transcription" if case.transcription and not case.differs else ""
+    extra = {"differs": case.differs, "form": case.form, "note": case.note, "confirmed": confirmed}
+    entry |= {key: text for key, text in extra.items() if text}
+    if case.extras:
+        entry["extras"] = {argument: f"extra/{name}" for argument, name in case.extras.items()}
+    return entry
 
 
 def main():
@@ -492,12 +543,19 @@ def main():
     versions = {name: version(name).split("+")[0] for name in names}
 
     init, grads = make_stream()
+    extras = make_extras(grads)
     arrays = {f"init/{leaf}": x for leaf, x in init.items()}
     arrays |= {f"grad/{leaf}": x for leaf, x in grads.items()}
+    for name, stream in extras.items():
+        arrays |= (
+            {f"extra/{name}/{k}": x for k, x in stream.items()}
+            if isinstance(stream, dict)
+            else {f"extra/{name}": stream}
+        )
     arrays["steps"] = np.array(KEPT)
     entries = []
     for case in CASES:
-        optimizer, kept = run(case, init, grads)
+        optimizer, kept = run(case, init, grads, extras)
         for leaf, values in kept.items():
             if values.dtype != np.float64 or not np.isfinite(values).all():
                 raise ValueError(f"{case.id}: {leaf} is not finite float64")
