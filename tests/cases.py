@@ -19,17 +19,21 @@ class Case:
       hyper: Arguments of the rule's function, beside the learning rate.
       reference_hyper: Those that the reference takes otherwise: a schedule of its own, or another name (and `OMITTED` for the old one).
       shape: Shape of the leaf on which it is compared with the reference, of 12 elements.
+      leaves: How many leaves of a tree the reference's one leaf is cut into, along its first axis.
     """
 
     rule: str
     hyper: dict = dataclasses.field(default_factory=dict)
     reference_hyper: dict = dataclasses.field(default_factory=dict)
     shape: tuple = (12,)
+    leaves: int = 1
 
 
 def build(case, learning_rate=1e-2, **hyper):
     """The adamx rule of a case, which may have a learning rate of its own; `hyper` overrides the case's."""
-    return adamx.CATALOGUE[case.rule].constructor(**({"learning_rate": learning_rate} | case.hyper | hyper))
+    chosen = case.hyper | hyper
+    learning_rate = chosen.get("learning_rate", learning_rate)
+    return adamx.create(case.rule, learning_rate, **{k: v for k, v in chosen.items() if k != "learning_rate"})
 
 
 def reference_path(case, params, grads, learning_rate=1e-2, **hyper):
@@ -48,6 +52,11 @@ def two_values(count):
 def halving(count):
     """A schedule of learning rates or weights, exact in float32."""
     return 0.03125 / (1 + (count >= 20))
+
+
+def warm(count):
+    """A schedule of learning rates that starts at 0, exact in float32."""
+    return 0.03125 * (count >= 2) + 0.03125 * (count >= 5)
 
 
 def cube_root(count):
@@ -152,6 +161,48 @@ OPTIONS = {
         "adamp", {"weight_decay": 0.3, "delta": 0.5, "channel_axis": 0}, {"channel_axis": OMITTED}, MATRIX
     ),
     "adamc_scheduled": Case("adamc", {"learning_rate": halving, "peak": 0.03125}),
+    "adams_tree": Case("adams", {"weight_decay": 0.3}, leaves=3),
+    "adai_tree": Case("adai", {"weight_decay": 0.3}, leaves=3),
+    "adai_decoupled": Case("adai", {"weight_decay": 0.3, "decoupled": True}),
+    "prodigy_options": Case(
+        "prodigy",
+        {
+            "learning_rate": 1.0,
+            "weight_decay": 0.03,
+            "bias_correction": True,
+            "safeguard_warmup": True,
+            "b3": 0.9,
+            "d0": 1e-3,
+        },
+        leaves=3,
+    ),
+    "prodigy_limited": Case("prodigy", {"learning_rate": warm, "d0": 1e-3, "growth_rate": 1.1}),
+    "dadapt_adamw_options": Case(
+        "dadapt_adamw", {"learning_rate": 1.0, "weight_decay": 0.03, "bias_correction": True, "d0": 1e-3}, leaves=3
+    ),
+    "dadapt_adamw_limited": Case("dadapt_adamw", {"learning_rate": warm, "d0": 1e-3, "growth_rate": 1.1}),
+    "dog_decay": Case("dog", {"learning_rate": 1.0, "weight_decay": 0.3, "reps_rel": 1e-2}, leaves=3),
+    "dowg_tree": Case("dowg", {"learning_rate": 1.0}, leaves=3),
+    "polyak_sgd_scaled": Case(
+        "polyak_sgd", {"learning_rate": 0.05, "scaling": 0.5, "f_min": 0.1, "eps": 0.1}, leaves=3
+    ),
+    "schedule_free_decay": Case("schedule_free", {"learning_rate": warm, "weight_decay": 0.3, "r": 1.0}),
+    "lookahead_often": Case("lookahead", {"sync_period": 3, "slow_step_size": 0.75, "weight_decay": 0.3}),
+    "adafactor_matrix": Case(
+        "adafactor", {"min_dim_size_to_factor": 2, "momentum": 0.9, "weight_decay_rate": 0.01}, shape=MATRIX
+    ),
+    "adafactor_three_axes": Case("adafactor", {"learning_rate": None, "min_dim_size_to_factor": 2}, shape=(2, 3, 2)),
+    "adafactor_plain": Case(
+        "adafactor", {"factored": False, "clipping_threshold": None, "multiply_by_parameter_scale": False}, shape=MATRIX
+    ),
+    "came_matrix": Case("came", {"weight_decay": 0.3}, shape=MATRIX),
+    "came_batch": Case("came", {"b3": 0.99}, shape=(2, 3, 2)),
+    "adam_mini_matrix": Case("adam_mini", {"weight_decay": 0.3, "block_axes": (1,)}, shape=MATRIX),
+    "adam_mini_default": Case("adam_mini", {"block_axes": None}, {"block_axes": (0,)}, MATRIX),
+    "sm3_matrix": Case("sm3", {"momentum": 0.5}, shape=MATRIX),
+    "sm3_three_axes": Case("sm3", shape=(2, 3, 2)),
+    "sophia_clipped": Case("sophia", {"rho": 3.0, "weight_decay": 0.0}),
+    "adahessian_power": Case("adahessian", {"hessian_power": 0.5, "weight_decay": 0.3}),
     "fromage_large": Case("fromage", {"learning_rate": 0.5}),
 }
 

@@ -4,9 +4,11 @@ What is compared are updates. The rule is fed the reference's parameters at ever
 step does not reach the next one through the parameters, and rounding of the parameters, which is not the rule's, does not count.
 """
 
+import functools
 import inspect
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases import CASES, build, reference_path
@@ -47,28 +49,50 @@ PARAMS = np.random.default_rng(1).normal(size=(len(GRADS), SIZE)).astype(np.floa
 TURN = np.exp(1j * np.arange(STEPS)[:, None] * np.linspace(0.1, 1, SIZE))
 
 
-@jax.jit
-def updates_of(rule, params, grads):
-    """The updates at given parameters and gradients, both (kinds, steps, *shape)."""
+VALUES = np.random.default_rng(2).uniform(0.5, 2, (len(GRADS), STEPS)).astype(np.float32).astype(np.float64)
+HESSIANS = (GRADS[::-1] ** 2).astype(np.float32).astype(np.float64)
+ORACLES = {
+    "polyak_sgd": ("value", "values", VALUES),
+    "sophia": ("hessian", "hessians", HESSIANS),
+    "adahessian": ("hessian", "hessians", HESSIANS),
+}
+"""Rule -> a further argument of its steps: its name in adamx, in the reference, and the argument for each kind of gradients."""
 
-    def of_kind(params, grads):
+
+def cut(x, leaves):
+    """An array as a tree of so many."""
+    return x if leaves == 1 else dict(enumerate(jnp.array_split(x, leaves)))
+
+
+@functools.partial(jax.jit, static_argnums=4)
+def updates_of(rule, params, grads, further, leaves=1):
+    """The updates at given parameters and gradients, both (kinds, steps, *shape), and further arguments of the steps by name."""
+
+    def of_kind(params, grads, further):
         def step(state, at_step):
-            p, g = at_step
-            updates, state = rule.update(g, state, p)
-            return state, updates
+            p, g, more = at_step
+            updates, state = rule.update(cut(g, leaves), state, cut(p, leaves), **more)
+            return state, updates if leaves == 1 else jnp.concatenate(list(updates.values()))
 
-        return jax.lax.scan(step, rule.init(params[0]), (params, grads))[1]
+        return jax.lax.scan(step, rule.init(cut(params[0], leaves)), (params, grads, further))[1]
 
-    return jax.vmap(of_kind)(params, grads)
+    return jax.vmap(of_kind)(params, grads, further)
 
 
 def assert_exact(case, dtype, tolerance, params=PARAMS, grads=GRADS, **hyper):
     """The rule's updates equal the reference's, relative to the largest one of each kind of gradients."""
     params, grads = params.reshape(-1, *case.shape), grads.reshape(-1, STEPS, *case.shape)
-    after = np.stack([reference_path(case, p, g, **hyper) for p, g in zip(params, grads, strict=True)])
+    name, in_reference, given = ORACLES.get(case.rule, (None, None, None))
+    given = given if name != "hessian" else given.reshape(grads.shape)
+    further = [{} if name is None else {in_reference: given[i]} for i in range(len(grads))]
+    after = np.stack(
+        [reference_path(case, p, g, **hyper, **more) for p, g, more in zip(params, grads, further, strict=True)]
+    )
     before = np.concatenate([params[:, None], after[:, :-1]], axis=1)
     expected = after - before
-    actual = np.asarray(updates_of(build(case, **hyper), before.astype(dtype), grads.astype(dtype)))
+    further = {} if name is None else {name: given.astype(np.finfo(dtype).dtype)}
+    rule = build(case, **hyper)
+    actual = np.asarray(updates_of(rule, before.astype(dtype), grads.astype(dtype), further, case.leaves))
     assert actual.dtype == dtype
     # The reference rounds its parameters to float64; the difference of two of them is as uncertain as that.
     rounding = 4 * np.finfo(np.float64).eps * np.max(np.abs(after))
