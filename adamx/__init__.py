@@ -32,6 +32,7 @@ from adamx.variants.factored import *
 from adamx.variants.first_moment import *
 from adamx.variants.gradient import *
 from adamx.variants.layerwise import *
+from adamx.variants.matrix import *
 from adamx.variants.mixed_momentum import *
 from adamx.variants.oracle import *
 from adamx.variants.rate import *

@@ -14,6 +14,7 @@ from adamx.variants import (
     first_moment,
     gradient,
     layerwise,
+    matrix,
     mixed_momentum,
     oracle,
     rate,
@@ -131,6 +132,9 @@ CATALOGUE = {
         _entry(around, "lookahead", "arXiv:1907.08610", 2019, "around", "slow weights that follow"),
         _entry(oracle, "sophia", "arXiv:2305.14342", 2023, "curvature", "clipped Newton step"),
         _entry(oracle, "adahessian", "arXiv:2006.00719", 2020, "curvature", "Hessian's diagonal squared"),
+        _entry(matrix, "muon", "Jordan, kellerjordan.github.io/posts/muon", 2024, "matrix", "equal singular values"),
+        _entry(matrix, "soap", "arXiv:2409.11321", 2024, "matrix", "Adam in Shampoo's eigenbasis"),
+        _entry(matrix, "amos", "arXiv:2210.11693", 2022, "decay", "step and decay fall together"),
     )
 }
 """Name -> `Entry`, in the order of the table."""

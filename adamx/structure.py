@@ -132,6 +132,17 @@ def path_of(structure, leaves, index):
     return paths_of(structure, leaves)[index]
 
 
+@dataclasses.dataclass(frozen=True)
+class by_shape:  # noqa: N801  (it reads as a function)
+    """A function from a tree to one of what `function` says of each leaf's shape; compared by that function."""
+
+    function: typing.Callable
+
+    def __call__(self, tree):
+        """The tree of values."""
+        return jax.tree.map(lambda leaf: self.function(np.shape(leaf)), tree)
+
+
 def spread(prefix, structure, leaves, what):
     """For each of `leaves` of a tree, the value that `prefix`, a tree or a prefix of that one, has for it.
 

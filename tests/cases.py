@@ -178,7 +178,9 @@ OPTIONS = {
     ),
     "prodigy_limited": Case("prodigy", {"learning_rate": warm, "d0": 1e-3, "growth_rate": 1.1}),
     "dadapt_adamw_options": Case(
-        "dadapt_adamw", {"learning_rate": 1.0, "weight_decay": 0.03, "bias_correction": True, "d0": 1e-3}, leaves=3
+        "dadapt_adamw",
+        {"learning_rate": 1.0, "weight_decay": 0.03, "bias_correction": True, "d0": 1e-3, "growth_rate": 1.2},
+        leaves=3,
     ),
     "dadapt_adamw_limited": Case("dadapt_adamw", {"learning_rate": warm, "d0": 1e-3, "growth_rate": 1.1}),
     "dog_decay": Case("dog", {"learning_rate": 1.0, "weight_decay": 0.3, "reps_rel": 1e-2}, leaves=3),
@@ -203,6 +205,18 @@ OPTIONS = {
     "sm3_three_axes": Case("sm3", shape=(2, 3, 2)),
     "sophia_clipped": Case("sophia", {"rho": 3.0, "weight_decay": 0.0}),
     "adahessian_power": Case("adahessian", {"hessian_power": 0.5, "weight_decay": 0.3}),
+    "muon_matrix": Case("muon", {"weight_decay": 0.3}, shape=MATRIX),
+    "muon_tall": Case("muon", {"nesterov": False, "ns_steps": 3, "ns_coeffs": (2.0, -1.5, 0.5)}, shape=(6, 2)),
+    "muon_adam": Case("muon", {"adam_b1": 0.8, "adam_b2": 0.9, "adam_weight_decay": 0.3}),
+    "soap_matrix": Case("soap", {"precondition_frequency": 3, "shampoo_beta": 0.9}, shape=MATRIX),
+    "soap_cube": Case("soap", {"precondition_frequency": 5, "weight_decay": 0.3}, shape=(2, 3, 2)),
+    "soap_one_side": Case("soap", {"max_precond_dim": 3}, shape=MATRIX),
+    "amos_options": Case(
+        "amos",
+        {"eta": 0.5, "momentum": 0.9, "clip_value": 1.0, "extra_l2": 0.1, "block_axes": (1,), "beta": 0.9},
+        shape=MATRIX,
+    ),
+    "amos_scheduled": Case("amos", {"learning_rate": halving, "beta": 0.9}),
     "fromage_large": Case("fromage", {"learning_rate": 0.5}),
 }
 

@@ -22,6 +22,18 @@ DECAY_RATES = ("b2", "b3", "decay", "rho")
 
 # Where every step changes a slot by nearly the same small number, float32 rounds it the same way every time.
 FLOAT32_TOLERANCE = {"rmsprop_initial_scale": 2e-6, "rmsprop_centered_initial_scale": 2e-6, "adabelief_eps": 2e-6}
+# These subtract parameters of about 1, rounded to float32, to move by about a hundredth; Prodigy's first steps are below that rounding.
+FLOAT32_TOLERANCE |= dict.fromkeys(
+    ("schedule_free", "schedule_free_decay", "lookahead", "lookahead_often", "prodigy_limited", "dadapt_adamw_limited"),
+    3e-5,
+)
+FLOAT32_TOLERANCE |= {"prodigy": 2e-2, "dadapt_adamw_options": 3e-5}
+# A momentum over a small curvature.
+FLOAT32_TOLERANCE |= {"sophia": 2e-5, "sophia_clipped": 2e-5}
+FLOAT32_TOLERANCE |= {"muon_matrix": 3e-6}
+# Preconditioners of heavy-tailed gradients are ill-conditioned, and of gradients that span one direction have no definite eigenvectors.
+FLOAT32_TOLERANCE |= {"soap_matrix": 1e-2, "soap_cube": 3e-4, "soap_one_side": 2e-5}
+NOT_DEFINITE = dict.fromkeys(("soap_matrix", "soap_cube", "soap_one_side"), ("constant", "sign_flipping"))
 # The reference subtracts numbers of about 2000 to get RAdam's length of the average, of about 5.
 FLOAT64_TOLERANCE = dict.fromkeys(("radam", "radam_wait", "radam_nesterov", "radam_short"), 2e-11)
 # The reference takes its variance as a difference of averages.
@@ -79,7 +91,7 @@ def updates_of(rule, params, grads, further, leaves=1):
     return jax.vmap(of_kind)(params, grads, further)
 
 
-def assert_exact(case, dtype, tolerance, params=PARAMS, grads=GRADS, **hyper):
+def assert_exact(case, dtype, tolerance, params=PARAMS, grads=GRADS, skipped=(), **hyper):
     """The rule's updates equal the reference's, relative to the largest one of each kind of gradients."""
     params, grads = params.reshape(-1, *case.shape), grads.reshape(-1, STEPS, *case.shape)
     name, in_reference, given = ORACLES.get(case.rule, (None, None, None))
@@ -100,7 +112,8 @@ def assert_exact(case, dtype, tolerance, params=PARAMS, grads=GRADS, **hyper):
     for steps in (slice(0, 1), slice(1, None)):
         error = largest(actual[:, steps] - expected[:, steps])
         allowed = tolerance * largest(expected[:, steps]) + rounding
-        inexact = {kind: e / a for kind, e, a in zip(GRADIENTS, error, allowed, strict=True) if not e <= a}
+        errors = {kind: (e, a) for kind, e, a in zip(GRADIENTS, error, allowed, strict=True) if kind not in skipped}
+        inexact = {kind: e / a for kind, (e, a) in errors.items() if not e <= a}
         assert not inexact, f"errors in units of the tolerance: {inexact}"
 
 
@@ -131,20 +144,19 @@ def test_every_keyword_option_is_in_a_case(name):
 @pytest.mark.parametrize("case", CASES)
 def test_exact_in_float32(case):
     tolerance = FLOAT32_TOLERANCE.get(case, 1e-6)
-    assert_exact(CASES[case], np.float32, tolerance)
-    for hyper in rates_near_one(CASES[case]):
-        assert_exact(CASES[case], np.float32, tolerance, **hyper)
+    for hyper in [{}, *rates_near_one(CASES[case])]:
+        assert_exact(CASES[case], np.float32, tolerance, skipped=NOT_DEFINITE.get(case, ()), **hyper)
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_exact_in_float64(case):
     with jax.enable_x64(True):
-        assert_exact(CASES[case], np.float64, FLOAT64_TOLERANCE.get(case, 1e-12))
+        assert_exact(CASES[case], np.float64, FLOAT64_TOLERANCE.get(case, 1e-12), skipped=NOT_DEFINITE.get(case, ()))
 
 
 @pytest.mark.parametrize("name", adamx.CATALOGUE)
 def test_exact_in_complex64(name):
     params, grads = (x.astype(np.complex64).astype(np.complex128) for x in (PARAMS * TURN[3], GRADS * TURN))
     # Where an average nearly vanishes, its phase, and so its sign, is uncertain.
-    tolerance = 1e-5 if name in ("lion", "signum", "tiger", "focus") else 1e-6
+    tolerance = 1e-5 if name in ("lion", "signum", "tiger", "focus") else FLOAT32_TOLERANCE.get(name, 1e-6)
     assert_exact(CASES[name], np.complex64, tolerance, params, grads)

@@ -57,6 +57,7 @@ from adamx.numerics import root as root
 from adamx.numerics import sum_of_squares as sum_of_squares
 from adamx.randomness import random_bits as random_bits
 from adamx.randomness import standard_normal as standard_normal
+from adamx.stages.amos import AmosStep as AmosStep
 from adamx.stages.around import Lookahead as Lookahead
 from adamx.stages.around import ScheduleFree as ScheduleFree
 from adamx.stages.base import MaskOfTree as MaskOfTree
@@ -74,6 +75,7 @@ from adamx.stages.decay import CorrectedDecay as CorrectedDecay
 from adamx.stages.decay import CoupledDecay as CoupledDecay
 from adamx.stages.decay import DecayAfterStep as DecayAfterStep
 from adamx.stages.decay import DecayToAverage as DecayToAverage
+from adamx.stages.decay import DecayWithStep as DecayWithStep
 from adamx.stages.decay import DecoupledDecay as DecoupledDecay
 from adamx.stages.decay import FixedDecay as FixedDecay
 from adamx.stages.decay import IndependentDecay as IndependentDecay
@@ -111,11 +113,17 @@ from adamx.stages.gradient import ClipGradientRms as ClipGradientRms
 from adamx.stages.gradient import NegateGradient as NegateGradient
 from adamx.stages.gradient import NormaliseGradient as NormaliseGradient
 from adamx.stages.gradient import NormaliseGradientByMax as NormaliseGradientByMax
+from adamx.stages.gradient import NormaliseLaterGradients as NormaliseLaterGradients
 from adamx.stages.gradient import TakeGradient as TakeGradient
 from adamx.stages.history import AmplifySlow as AmplifySlow
 from adamx.stages.history import ClipToUsualNorm as ClipToUsualNorm
 from adamx.stages.history import StabilizeSpikes as StabilizeSpikes
 from adamx.stages.history import VarianceReduced as VarianceReduced
+from adamx.stages.matrix import FromSecondStep as FromSecondStep
+from adamx.stages.matrix import IntoEigenbasis as IntoEigenbasis
+from adamx.stages.matrix import Orthogonalize as Orthogonalize
+from adamx.stages.matrix import OutOfEigenbasis as OutOfEigenbasis
+from adamx.stages.matrix import SkipFirstStep as SkipFirstStep
 from adamx.stages.mixed_momentum import AdanMomentum as AdanMomentum
 from adamx.stages.mixed_momentum import AdaNormMomentum as AdaNormMomentum
 from adamx.stages.mixed_momentum import AggregatedMomentum as AggregatedMomentum
@@ -184,6 +192,7 @@ __all__ = [
     "AdaptToVariance",
     "AggregatedMomentum",
     "AlgoPerfMomentum",
+    "AmosStep",
     "AmplifySlow",
     "Atan2",
     "AveragedStep",
@@ -212,6 +221,7 @@ __all__ = [
     "DebiasedRunningMax",
     "DecayAfterStep",
     "DecayToAverage",
+    "DecayWithStep",
     "DecoupledDecay",
     "DelayedBelief",
     "DelayedSecondMoment",
@@ -231,12 +241,14 @@ __all__ = [
     "FlooredSecondMoment",
     "Friction",
     "FromFirstGradient",
+    "FromSecondStep",
     "HeavyBall",
     "HessianMoment",
     "HessianSecondMoment",
     "IndependentDecay",
     "InertiaMomentum",
     "InfinityMoment",
+    "IntoEigenbasis",
     "LayerRate",
     "LayerSecondMoment",
     "LearningRate",
@@ -255,7 +267,10 @@ __all__ = [
     "NesterovMomentum",
     "NormaliseGradient",
     "NormaliseGradientByMax",
+    "NormaliseLaterGradients",
     "OnUpdate",
+    "Orthogonalize",
+    "OutOfEigenbasis",
     "PolyakRate",
     "PositiveNegativeMomentum",
     "ProdigyDistance",
@@ -279,6 +294,7 @@ __all__ = [
     "SecondMomentStage",
     "Sign",
     "SignOfGradient",
+    "SkipFirstStep",
     "Slot",
     "SlowSurprisedLayers",
     "StabilizeSpikes",

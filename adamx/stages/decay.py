@@ -131,6 +131,22 @@ class DecayAfterStep(_Decay):
 
 
 @stage
+class DecayWithStep(_Decay):
+    """Decoupled weight decay of what the step leads to: p + u <- (1 - lr weight_decay)(p + u) (SOAP). It stands after `LearningRate`.
+
+    Attributes:
+      weight_decay: Strength.
+    """
+
+    weight_decay: Number = 1e-4
+
+    reads, writes = {"p", "u", "lr"}, {"u"}
+
+    def __call__(self, x, s, k):
+        return x.write(u=x.u - x.lr * self.weight_decay * (x.p + x.u)), s
+
+
+@stage
 class FixedDecay(_Decay):
     """Weight decay that the learning rate has no part in: u <- u - weight_decay p (Adafactor in Optax). It stands after `LearningRate`.
 

@@ -31,6 +31,26 @@ class NormaliseGradient(Stage):
 
 
 @stage
+class NormaliseLaterGradients(Stage):
+    """`NormaliseGradient` that leaves the first gradient as it is: with a second moment of the steps before, there is none yet (ACProp).
+
+    Attributes:
+      eps: Added to the root.
+    """
+
+    eps: NonNegative = 1e-16
+
+    reads, writes = {"g", "v"}, {"d", "g"}
+
+    def scalars(self, t, last):
+        return {"first": jnp.where(t > 1, 0.0, 1.0)}
+
+    def __call__(self, x, s, k):
+        g, d = over_root(x.g, x.v, None, self.eps)
+        return x.write(d=jnp.where(k["first"] > 0, 1, d), g=jnp.where(k["first"] > 0, x.g, g)), s
+
+
+@stage
 class NormaliseGradientByMax(Stage):
     """Divides the gradient by the root of the second moment, held above eps: g <- g / d with d = max(sqrt(v), eps) (ADOPT).
 

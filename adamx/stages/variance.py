@@ -91,7 +91,7 @@ class CorrectedCentredSecondMoment(_Centred, DebiasedAverageOfSquares):
 class DelayedBelief(SecondMomentStage):
     """The average of squared surprise before this step's gradient enters it (ACProp).
 
-        v_t  = nu_{t-1} / (1 - b2^{t-1}),    v_1 = 1
+        v_t  = nu_{t-1} / (1 - b2^{t-1}),    v_1 = 0
         nu_t = b2 nu_{t-1} + (1 - b2) |g_t - mu_t|^2 + eps_root
 
     Attributes:
@@ -108,7 +108,7 @@ class DelayedBelief(SecondMomentStage):
     def scalars(self, t, last):
         k = average_scalars(self.b2, t, last, "nu_log_decay")
         before = average_scalars(self.b2, jnp.maximum(t - 1, 1), last, "nu_log_decay")
-        return k | {"debias": jnp.where(t > 1, before["debias"], 0.0), "first": jnp.where(t > 1, 0.0, 1.0)}
+        return k | {"debias": jnp.where(t > 1, before["debias"], 0.0)}
 
     def accumulate(self, x, s, k):
         return {"nu": average(s["nu"], abs_sq(x.g - x.mu), k["rate"]) + self.eps_root}
@@ -117,7 +117,7 @@ class DelayedBelief(SecondMomentStage):
         return old
 
     def read_out(self, s, k):
-        return s["nu"] * k["debias"] + k["first"]
+        return s["nu"] * k["debias"]
 
 
 @stage

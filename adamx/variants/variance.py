@@ -12,7 +12,7 @@ from adamx.stages import (
     FlooredSecondMoment,
     Momentum,
     MomentumAndVariance,
-    NormaliseGradient,
+    NormaliseLaterGradients,
     RawMomentum,
     SunspikeSecondMoment,
     TakeGradient,
@@ -55,17 +55,18 @@ def centered_adam(learning_rate, b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0, *, de
 
 def scale_by_acprop(b1=0.9, b2=0.999, eps=1e-16, eps_root=1e-16):
     """The direction of `acprop` before weight decay."""
-    return update_rule(RawMomentum(b1), DelayedBelief(b2, eps_root), NormaliseGradient(eps), TakeGradient())
+    return update_rule(RawMomentum(b1), DelayedBelief(b2, eps_root), NormaliseLaterGradients(eps), TakeGradient())
 
 
 def acprop(learning_rate, b1=0.9, b2=0.999, eps=1e-16, eps_root=1e-16, weight_decay=0.0, mask=None):
     """ACProp, the gradient over the last step's root mean squared surprise (Zhuang et al., arXiv:2110.05454).
 
-        u_t  = g_t / (sqrt(nu_{t-1} / (1 - b2^{t-1})) + eps),    u_1 = g_1 / (1 + eps)
+        u_t  = g_t / (sqrt(nu_{t-1} / (1 - b2^{t-1})) + eps),    u_1 = g_1
         mu_t = b1 mu_{t-1} + (1 - b1) g_t,    nu_t = b2 nu_{t-1} + (1 - b2) |g_t - mu_t|^2 + eps_root
         p_t  = p_{t-1} - learning_rate (u_t + weight_decay p_{t-1})
 
-    As the paper, and the authors' code without its rectification. Differs from Optax's contrib, where the surprise is g_t - mu_{t-1}.
+    As the paper, and the authors' code without its rectification. Differs from Optax's contrib, where the surprise is g_t - mu_{t-1}
+    and u_1 = g_1 / (1 + eps).
     """
     return decayed(scale_by_acprop(b1, b2, eps, eps_root), learning_rate, weight_decay, mask)
 
