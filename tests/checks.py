@@ -35,6 +35,13 @@ def takes(function, argument):
     return argument in inspect.signature(function).parameters
 
 
+def further(rule, grads):
+    """The further arguments that the stages of a rule need in a step: a loss, a curvature made of the gradients."""
+    curvature = jax.tree.map(lambda g: None if g is None else jnp.abs(g), grads, is_leaf=lambda g: g is None)
+    given = {"value": jnp.float32(0.5), "hessian": curvature}
+    return {name: given[name] for stage in rule.stages for name in (*stage.scalar_extras, *stage.extras)}
+
+
 def normal(shape, seed, dtype=np.float32):
     """Numbers from a standard normal distribution; complex ones for a complex dtype."""
     rng = np.random.default_rng(seed)
@@ -60,7 +67,7 @@ def run(rule, params, grads):
 
     def step(carry, g):
         params, state = carry
-        updates, state = rule.update(g, state, params)
+        updates, state = rule.update(g, state, params, **further(rule, g))
         return (optax.apply_updates(params, updates), state), updates
 
     (params, state), updates = jax.lax.scan(step, (params, rule.init(params)), grads)
@@ -71,7 +78,8 @@ def eagerly(rule, params, grads, steps):
     """The same, call by call, returning the last updates."""
     state, updates = rule.init(params), None
     for step in range(steps):
-        updates, state = rule.update(at(grads, step), state, params)
+        g = at(grads, step)
+        updates, state = rule.update(g, state, params, **further(rule, g))
         params = optax.apply_updates(params, updates)
     return params, state, updates
 

@@ -57,258 +57,155 @@ from adamx.numerics import root as root
 from adamx.numerics import sum_of_squares as sum_of_squares
 from adamx.randomness import random_bits as random_bits
 from adamx.randomness import standard_normal as standard_normal
-from adamx.stages.amos import AmosStep as AmosStep
-from adamx.stages.around import Lookahead as Lookahead
-from adamx.stages.around import ScheduleFree as ScheduleFree
-from adamx.stages.base import MaskOfTree as MaskOfTree
-from adamx.stages.base import OnUpdate as OnUpdate
-from adamx.stages.base import Slot as Slot
-from adamx.stages.base import Stage as Stage
-from adamx.stages.base import Wrapper as Wrapper
+from adamx.stages.amos import AmosStep
+from adamx.stages.around import Lookahead, ScheduleFree
+from adamx.stages.base import MaskOfTree, OnUpdate, Slot, Stage, Wrapper, masked, stage
 from adamx.stages.base import leaf_by_leaf as leaf_by_leaf
 from adamx.stages.base import leaves_where as leaves_where
-from adamx.stages.base import masked as masked
 from adamx.stages.base import one_per_leaf as one_per_leaf
-from adamx.stages.base import stage as stage
-from adamx.stages.decay import CautiousDecay as CautiousDecay
-from adamx.stages.decay import CorrectedDecay as CorrectedDecay
-from adamx.stages.decay import CoupledDecay as CoupledDecay
-from adamx.stages.decay import DecayAfterStep as DecayAfterStep
-from adamx.stages.decay import DecayToAverage as DecayToAverage
-from adamx.stages.decay import DecayWithStep as DecayWithStep
-from adamx.stages.decay import DecoupledDecay as DecoupledDecay
-from adamx.stages.decay import FixedDecay as FixedDecay
-from adamx.stages.decay import IndependentDecay as IndependentDecay
-from adamx.stages.decay import ProjectedDecay as ProjectedDecay
-from adamx.stages.decay import ProximalDecay as ProximalDecay
-from adamx.stages.denominator import AdaptToVariance as AdaptToVariance
-from adamx.stages.denominator import Atan2 as Atan2
-from adamx.stages.denominator import Divide as Divide
-from adamx.stages.denominator import DivideByPower as DivideByPower
-from adamx.stages.denominator import DivideByRoot as DivideByRoot
-from adamx.stages.denominator import DivideByRootEpsHat as DivideByRootEpsHat
-from adamx.stages.denominator import MatchUpdateSize as MatchUpdateSize
-from adamx.stages.distance import DAdaptation as DAdaptation
-from adamx.stages.distance import DistanceStep as DistanceStep
-from adamx.stages.distance import DivideByRootAtDistance as DivideByRootAtDistance
-from adamx.stages.distance import ProdigyDistance as ProdigyDistance
-from adamx.stages.factored import BlockSecondMoment as BlockSecondMoment
-from adamx.stages.factored import CoverSecondMoment as CoverSecondMoment
-from adamx.stages.factored import DivideByConfidence as DivideByConfidence
-from adamx.stages.factored import FactoredSecondMoment as FactoredSecondMoment
-from adamx.stages.factored import MatrixSecondMoment as MatrixSecondMoment
-from adamx.stages.first_moment import AlgoPerfMomentum as AlgoPerfMomentum
-from adamx.stages.first_moment import DozatMomentum as DozatMomentum
-from adamx.stages.first_moment import HeavyBall as HeavyBall
-from adamx.stages.first_moment import Momentum as Momentum
-from adamx.stages.first_moment import Nesterov as Nesterov
-from adamx.stages.first_moment import NesterovMomentum as NesterovMomentum
-from adamx.stages.first_moment import RawMomentum as RawMomentum
-from adamx.stages.first_moment import RawNesterovMomentum as RawNesterovMomentum
-from adamx.stages.gradient import Centralize as Centralize
-from adamx.stages.gradient import ClipGlobalNorm as ClipGlobalNorm
-from adamx.stages.gradient import ClipGradient as ClipGradient
-from adamx.stages.gradient import ClipGradientNorm as ClipGradientNorm
-from adamx.stages.gradient import ClipGradientRms as ClipGradientRms
-from adamx.stages.gradient import NegateGradient as NegateGradient
-from adamx.stages.gradient import NormaliseGradient as NormaliseGradient
-from adamx.stages.gradient import NormaliseGradientByMax as NormaliseGradientByMax
-from adamx.stages.gradient import NormaliseLaterGradients as NormaliseLaterGradients
-from adamx.stages.gradient import TakeGradient as TakeGradient
-from adamx.stages.history import AmplifySlow as AmplifySlow
-from adamx.stages.history import ClipToUsualNorm as ClipToUsualNorm
-from adamx.stages.history import StabilizeSpikes as StabilizeSpikes
-from adamx.stages.history import VarianceReduced as VarianceReduced
-from adamx.stages.matrix import FromSecondStep as FromSecondStep
-from adamx.stages.matrix import IntoEigenbasis as IntoEigenbasis
-from adamx.stages.matrix import Orthogonalize as Orthogonalize
-from adamx.stages.matrix import OutOfEigenbasis as OutOfEigenbasis
-from adamx.stages.matrix import SkipFirstStep as SkipFirstStep
-from adamx.stages.mixed_momentum import AdanMomentum as AdanMomentum
-from adamx.stages.mixed_momentum import AdaNormMomentum as AdaNormMomentum
-from adamx.stages.mixed_momentum import AggregatedMomentum as AggregatedMomentum
-from adamx.stages.mixed_momentum import AveragedStep as AveragedStep
-from adamx.stages.mixed_momentum import LionMomentum as LionMomentum
-from adamx.stages.mixed_momentum import MixedMomentum as MixedMomentum
-from adamx.stages.mixed_momentum import MixedSum as MixedSum
-from adamx.stages.mixed_momentum import PositiveNegativeMomentum as PositiveNegativeMomentum
-from adamx.stages.mixed_momentum import QuasiHyperbolicMomentum as QuasiHyperbolicMomentum
-from adamx.stages.moments import SecondMomentStage as SecondMomentStage
+from adamx.stages.decay import (
+    CautiousDecay,
+    CorrectedDecay,
+    CoupledDecay,
+    DecayAfterStep,
+    DecayToAverage,
+    DecayWithStep,
+    DecoupledDecay,
+    FixedDecay,
+    IndependentDecay,
+    ProjectedDecay,
+    ProximalDecay,
+)
+from adamx.stages.denominator import (
+    AdaptToVariance,
+    Atan2,
+    Divide,
+    DivideByPower,
+    DivideByRoot,
+    DivideByRootEpsHat,
+    MatchUpdateSize,
+)
+from adamx.stages.distance import DAdaptation, DistanceStep, DivideByRootAtDistance, ProdigyDistance
+from adamx.stages.factored import (
+    BlockSecondMoment,
+    CoverSecondMoment,
+    DivideByConfidence,
+    FactoredSecondMoment,
+    MatrixSecondMoment,
+)
+from adamx.stages.first_moment import (
+    AlgoPerfMomentum,
+    DozatMomentum,
+    HeavyBall,
+    Momentum,
+    Nesterov,
+    NesterovMomentum,
+    RawMomentum,
+    RawNesterovMomentum,
+)
+from adamx.stages.gradient import (
+    Centralize,
+    ClipGlobalNorm,
+    ClipGradient,
+    ClipGradientNorm,
+    ClipGradientRms,
+    NegateGradient,
+    NormaliseGradient,
+    NormaliseGradientByMax,
+    NormaliseLaterGradients,
+    TakeGradient,
+)
+from adamx.stages.history import AmplifySlow, ClipToUsualNorm, StabilizeSpikes, VarianceReduced
+from adamx.stages.matrix import FromSecondStep, IntoEigenbasis, Orthogonalize, OutOfEigenbasis, SkipFirstStep
+from adamx.stages.mixed_momentum import (
+    AdanMomentum,
+    AdaNormMomentum,
+    AggregatedMomentum,
+    AveragedStep,
+    LionMomentum,
+    MixedMomentum,
+    MixedSum,
+    PositiveNegativeMomentum,
+    QuasiHyperbolicMomentum,
+)
+from adamx.stages.moments import SecondMomentStage
 from adamx.stages.moments import average_scalars as average_scalars
-from adamx.stages.of_second_moment import DebiasedRunningMax as DebiasedRunningMax
-from adamx.stages.of_second_moment import FromFirstGradient as FromFirstGradient
-from adamx.stages.of_second_moment import RunningMax as RunningMax
-from adamx.stages.oracle import ClipByCurvature as ClipByCurvature
-from adamx.stages.oracle import DivideByRootPower as DivideByRootPower
-from adamx.stages.oracle import HessianMoment as HessianMoment
-from adamx.stages.oracle import HessianSecondMoment as HessianSecondMoment
-from adamx.stages.rate import BoundedRate as BoundedRate
-from adamx.stages.rate import RateBelowAverage as RateBelowAverage
-from adamx.stages.rectify import Rectify as Rectify
-from adamx.stages.rectify import RectifyOrWait as RectifyOrWait
-from adamx.stages.restart import Restarted as Restarted
-from adamx.stages.second_moment import CorrectedSunspikeSecondMoment as CorrectedSunspikeSecondMoment
-from adamx.stages.second_moment import DelayedSecondMoment as DelayedSecondMoment
-from adamx.stages.second_moment import FlooredSecondMoment as FlooredSecondMoment
-from adamx.stages.second_moment import InfinityMoment as InfinityMoment
-from adamx.stages.second_moment import LayerSecondMoment as LayerSecondMoment
-from adamx.stages.second_moment import QuasiHyperbolicSecondMoment as QuasiHyperbolicSecondMoment
-from adamx.stages.second_moment import RawSecondMoment as RawSecondMoment
-from adamx.stages.second_moment import RawYogi as RawYogi
-from adamx.stages.second_moment import SecondMoment as SecondMoment
-from adamx.stages.second_moment import SumOfSquares as SumOfSquares
-from adamx.stages.second_moment import SunspikeSecondMoment as SunspikeSecondMoment
-from adamx.stages.second_moment import Yogi as Yogi
-from adamx.stages.step import Cautious as Cautious
-from adamx.stages.step import ClipUpdateRms as ClipUpdateRms
-from adamx.stages.step import Friction as Friction
-from adamx.stages.step import LayerRate as LayerRate
-from adamx.stages.step import LearningRate as LearningRate
-from adamx.stages.step import MatchParameterNorm as MatchParameterNorm
-from adamx.stages.step import RescaleParameters as RescaleParameters
-from adamx.stages.step import ScaleByParameterRms as ScaleByParameterRms
-from adamx.stages.step import Sign as Sign
-from adamx.stages.step import SignOfGradient as SignOfGradient
-from adamx.stages.step import SlowSurprisedLayers as SlowSurprisedLayers
-from adamx.stages.step import TakeMomentum as TakeMomentum
-from adamx.stages.step import TrustRatio as TrustRatio
-from adamx.stages.variance import Belief as Belief
-from adamx.stages.variance import CentredSecondMoment as CentredSecondMoment
-from adamx.stages.variance import ConditionalMoments as ConditionalMoments
-from adamx.stages.variance import CorrectedCentredSecondMoment as CorrectedCentredSecondMoment
-from adamx.stages.variance import DebiasedCentredSecondMoment as DebiasedCentredSecondMoment
-from adamx.stages.variance import DelayedBelief as DelayedBelief
-from adamx.stages.variance import MomentumAndVariance as MomentumAndVariance
-from adamx.stages.whole_tree import DistanceOverGradients as DistanceOverGradients
-from adamx.stages.whole_tree import DistanceOverWeightedGradients as DistanceOverWeightedGradients
-from adamx.stages.whole_tree import InertiaMomentum as InertiaMomentum
-from adamx.stages.whole_tree import PolyakRate as PolyakRate
-from adamx.stages.whole_tree import StableDecay as StableDecay
+from adamx.stages.of_second_moment import DebiasedRunningMax, FromFirstGradient, RunningMax
+from adamx.stages.oracle import ClipByCurvature, DivideByRootPower, HessianMoment, HessianSecondMoment
+from adamx.stages.rate import BoundedRate, RateBelowAverage
+from adamx.stages.rectify import Rectify, RectifyOrWait
+from adamx.stages.restart import Restarted
+from adamx.stages.second_moment import (
+    CorrectedSunspikeSecondMoment,
+    DelayedSecondMoment,
+    FlooredSecondMoment,
+    InfinityMoment,
+    LayerSecondMoment,
+    QuasiHyperbolicSecondMoment,
+    RawSecondMoment,
+    RawYogi,
+    SecondMoment,
+    SumOfSquares,
+    SunspikeSecondMoment,
+    Yogi,
+)
+from adamx.stages.step import (
+    Cautious,
+    ClipUpdateRms,
+    Friction,
+    LayerRate,
+    LearningRate,
+    MatchParameterNorm,
+    RescaleParameters,
+    ScaleByParameterRms,
+    Sign,
+    SignOfGradient,
+    SlowSurprisedLayers,
+    TakeMomentum,
+    TrustRatio,
+)
+from adamx.stages.variance import (
+    Belief,
+    CentredSecondMoment,
+    ConditionalMoments,
+    CorrectedCentredSecondMoment,
+    DebiasedCentredSecondMoment,
+    DelayedBelief,
+    MomentumAndVariance,
+)
+from adamx.stages.whole_tree import (
+    DistanceOverGradients,
+    DistanceOverWeightedGradients,
+    InertiaMomentum,
+    PolyakRate,
+    StableDecay,
+)
 from adamx.structure import static as static
 
+# fmt: off
 __all__ = [
-    "AdaNormMomentum",
-    "AdanMomentum",
-    "AdaptToVariance",
-    "AggregatedMomentum",
-    "AlgoPerfMomentum",
-    "AmosStep",
-    "AmplifySlow",
-    "Atan2",
-    "AveragedStep",
-    "Belief",
-    "BlockSecondMoment",
-    "BoundedRate",
-    "Cautious",
-    "CautiousDecay",
-    "Centralize",
-    "CentredSecondMoment",
-    "ClipByCurvature",
-    "ClipGlobalNorm",
-    "ClipGradient",
-    "ClipGradientNorm",
-    "ClipGradientRms",
-    "ClipToUsualNorm",
-    "ClipUpdateRms",
-    "ConditionalMoments",
-    "CorrectedCentredSecondMoment",
-    "CorrectedDecay",
-    "CorrectedSunspikeSecondMoment",
-    "CoupledDecay",
-    "CoverSecondMoment",
-    "DAdaptation",
-    "DebiasedCentredSecondMoment",
-    "DebiasedRunningMax",
-    "DecayAfterStep",
-    "DecayToAverage",
-    "DecayWithStep",
-    "DecoupledDecay",
-    "DelayedBelief",
-    "DelayedSecondMoment",
-    "DistanceOverGradients",
-    "DistanceOverWeightedGradients",
-    "DistanceStep",
-    "Divide",
-    "DivideByConfidence",
-    "DivideByPower",
-    "DivideByRoot",
-    "DivideByRootAtDistance",
-    "DivideByRootEpsHat",
-    "DivideByRootPower",
-    "DozatMomentum",
-    "FactoredSecondMoment",
-    "FixedDecay",
-    "FlooredSecondMoment",
-    "Friction",
-    "FromFirstGradient",
-    "FromSecondStep",
-    "HeavyBall",
-    "HessianMoment",
-    "HessianSecondMoment",
-    "IndependentDecay",
-    "InertiaMomentum",
-    "InfinityMoment",
-    "IntoEigenbasis",
-    "LayerRate",
-    "LayerSecondMoment",
-    "LearningRate",
-    "LionMomentum",
-    "Lookahead",
-    "MaskOfTree",
-    "MatchParameterNorm",
-    "MatchUpdateSize",
-    "MatrixSecondMoment",
-    "MixedMomentum",
-    "MixedSum",
-    "Momentum",
-    "MomentumAndVariance",
-    "NegateGradient",
-    "Nesterov",
-    "NesterovMomentum",
-    "NormaliseGradient",
-    "NormaliseGradientByMax",
-    "NormaliseLaterGradients",
-    "OnUpdate",
-    "Orthogonalize",
-    "OutOfEigenbasis",
-    "PolyakRate",
-    "PositiveNegativeMomentum",
-    "ProdigyDistance",
-    "ProjectedDecay",
-    "ProximalDecay",
-    "QuasiHyperbolicMomentum",
-    "QuasiHyperbolicSecondMoment",
-    "RateBelowAverage",
-    "RawMomentum",
-    "RawNesterovMomentum",
-    "RawSecondMoment",
-    "RawYogi",
-    "Rectify",
-    "RectifyOrWait",
-    "RescaleParameters",
-    "Restarted",
-    "RunningMax",
-    "ScaleByParameterRms",
-    "ScheduleFree",
-    "SecondMoment",
-    "SecondMomentStage",
-    "Sign",
-    "SignOfGradient",
-    "SkipFirstStep",
-    "Slot",
-    "SlowSurprisedLayers",
-    "StabilizeSpikes",
-    "StableDecay",
-    "Stage",
-    "SumOfSquares",
-    "SunspikeSecondMoment",
-    "TakeGradient",
-    "TakeMomentum",
-    "TrustRatio",
-    "VarianceReduced",
-    "Wrapper",
-    "Yogi",
-    "masked",
-    "stage",
+    "AdaNormMomentum", "AdanMomentum", "AdaptToVariance", "AggregatedMomentum", "AlgoPerfMomentum", "AmosStep",
+    "AmplifySlow", "Atan2", "AveragedStep", "Belief", "BlockSecondMoment", "BoundedRate", "Cautious",
+    "CautiousDecay", "Centralize", "CentredSecondMoment", "ClipByCurvature", "ClipGlobalNorm", "ClipGradient",
+    "ClipGradientNorm", "ClipGradientRms", "ClipToUsualNorm", "ClipUpdateRms", "ConditionalMoments",
+    "CorrectedCentredSecondMoment", "CorrectedDecay", "CorrectedSunspikeSecondMoment", "CoupledDecay",
+    "CoverSecondMoment", "DAdaptation", "DebiasedCentredSecondMoment", "DebiasedRunningMax", "DecayAfterStep",
+    "DecayToAverage", "DecayWithStep", "DecoupledDecay", "DelayedBelief", "DelayedSecondMoment",
+    "DistanceOverGradients", "DistanceOverWeightedGradients", "DistanceStep", "Divide", "DivideByConfidence",
+    "DivideByPower", "DivideByRoot", "DivideByRootAtDistance", "DivideByRootEpsHat", "DivideByRootPower",
+    "DozatMomentum", "FactoredSecondMoment", "FixedDecay", "FlooredSecondMoment", "Friction", "FromFirstGradient",
+    "FromSecondStep", "HeavyBall", "HessianMoment", "HessianSecondMoment", "IndependentDecay", "InertiaMomentum",
+    "InfinityMoment", "IntoEigenbasis", "LayerRate", "LayerSecondMoment", "LearningRate", "LionMomentum",
+    "Lookahead", "MaskOfTree", "MatchParameterNorm", "MatchUpdateSize", "MatrixSecondMoment", "MixedMomentum",
+    "MixedSum", "Momentum", "MomentumAndVariance", "NegateGradient", "Nesterov", "NesterovMomentum",
+    "NormaliseGradient", "NormaliseGradientByMax", "NormaliseLaterGradients", "OnUpdate", "Orthogonalize",
+    "OutOfEigenbasis", "PolyakRate", "PositiveNegativeMomentum", "ProdigyDistance", "ProjectedDecay",
+    "ProximalDecay", "QuasiHyperbolicMomentum", "QuasiHyperbolicSecondMoment", "RateBelowAverage", "RawMomentum",
+    "RawNesterovMomentum", "RawSecondMoment", "RawYogi", "Rectify", "RectifyOrWait", "RescaleParameters",
+    "Restarted", "RunningMax", "ScaleByParameterRms", "ScheduleFree", "SecondMoment", "SecondMomentStage", "Sign",
+    "SignOfGradient", "SkipFirstStep", "Slot", "SlowSurprisedLayers", "StabilizeSpikes", "StableDecay", "Stage",
+    "SumOfSquares", "SunspikeSecondMoment", "TakeGradient", "TakeMomentum", "TrustRatio", "VarianceReduced",
+    "Wrapper", "Yogi", "masked", "stage",
 ]
 """The stages, and what defines one: these are reached as `adamx.NAME` too. Their arithmetic is imported from here."""
+# fmt: on

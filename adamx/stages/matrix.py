@@ -1,5 +1,6 @@
 """Stages for leaves that are matrices: Newton-Schulz iterations, and an eigenbasis to work in."""
 
+import dataclasses
 import functools
 
 import jax
@@ -115,22 +116,22 @@ class IntoEigenbasis(Stage):
                 which = k["what"].astype(jnp.int32)
                 new[f"q_{axis}"] = jax.lax.switch(which, (_same, _improved, _eigenvectors), new[f"gg_{axis}"], q)
         basis = tuple(q for q in bases if q is not None)
-        return x.write(g=_turned(x.g, bases), m=_turned(x.m, bases), basis=(basis, _Axes(bases))), new
+        return x.write(
+            g=_turned(x.g, bases), m=_turned(x.m, bases), basis=(basis, Axes(tuple(q is not None for q in bases)))
+        ), new
 
 
-class _Axes:
-    """Which axes have a basis, as structure."""
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Axes:
+    """Which axes of a leaf have a basis, beside the bases in the field `basis`."""
 
-    def __init__(self, bases):
-        self.has = tuple(q is not None for q in bases)
+    have: tuple
 
     def of(self, bases):
         """The bases, None for an axis that has none."""
         rest = iter(bases)
-        return [next(rest) if has else None for has in self.has]
-
-
-jax.tree_util.register_pytree_node(_Axes, lambda a: ((), a.has), lambda has, _: _Axes([0 if h else None for h in has]))
+        return [next(rest) if has else None for has in self.have]
 
 
 def _same(square, q):

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from adamx.hyperparameters import NonNegative, Number, Positive
-from adamx.numerics import norm, ratio, rms, root, scaled
+from adamx.numerics import norm, ratio, real_dtype, rms, root, scaled
 from adamx.stages.base import Slot, Stage, stage
 
 
@@ -180,7 +180,7 @@ class Cautious(Stage):
 
     def __call__(self, x, s, k):
         # Signs, as a product of small numbers may be 0.
-        agrees = _agreement(x.u, x.g).astype(x.t.dtype)
+        agrees = _agreement(x.u, x.g).astype(real_dtype(x.u.dtype))
         return x.write(u=x.u * (agrees / jnp.maximum(jnp.mean(agrees), self.floor))), s
 
 

@@ -73,7 +73,7 @@ class StableDecay(Stage):
     elementwise = False
 
     def measure(self, x, s, k):
-        return {"v": below_overflow(jnp.mean(x.v)) * (x.p.size / 1e6), "size": jnp.asarray(x.p.size / 1e6, x.t.dtype)}
+        return {"v": below_overflow(jnp.mean(x.v)) * (x.p.size / 1e6), "size": jnp.asarray(x.p.size / 1e6, x.v.dtype)}
 
     def combine(self, sums, k):
         return {"strength": ratio(self.weight_decay, root(ratio(sums["v"], sums["size"])))}
