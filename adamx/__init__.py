@@ -4,9 +4,11 @@ import importlib
 import types
 import typing
 
+from adamx import hessians as hessians
 from adamx import stages as stages
 from adamx.catalogue import CATALOGUE as CATALOGUE
 from adamx.catalogue import create as create
+from adamx.evaluation import eval_params as eval_params
 from adamx.groups import partition as partition
 from adamx.hyperparameters import Decay as Decay
 from adamx.rule import UpdateRule as UpdateRule
@@ -23,15 +25,19 @@ from adamx.storage import Nearest as Nearest
 from adamx.storage import Stochastic as Stochastic
 from adamx.transforms import chain as chain
 from adamx.variants.adam import *
+from adamx.variants.around import *
 from adamx.variants.baselines import *
 from adamx.variants.denominator import *
+from adamx.variants.factored import *
 from adamx.variants.first_moment import *
 from adamx.variants.gradient import *
 from adamx.variants.layerwise import *
 from adamx.variants.mixed_momentum import *
+from adamx.variants.oracle import *
 from adamx.variants.rate import *
 from adamx.variants.second_moment import *
 from adamx.variants.variance import *
+from adamx.variants.whole_tree import *
 from adamx.wiring import WiringError as WiringError
 
 if typing.TYPE_CHECKING:
@@ -47,7 +53,7 @@ _LATE = ("plot", "probes", "problems")
 __all__ = sorted(
     {name for name, value in globals().items() if name[0] != "_" and not isinstance(value, types.ModuleType)}
     - set(stages.__all__)
-    | {"stages", *_LATE}
+    | {"hessians", "stages", *_LATE}
 )
 """The rules, and what is done with them. Stages are reached as `adamx.Momentum` too, and listed by `adamx.stages`."""
 

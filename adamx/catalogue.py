@@ -7,15 +7,19 @@ from collections.abc import Callable
 from adamx.checks import known_rules
 from adamx.variants import (
     adam,
+    around,
     baselines,
     denominator,
+    factored,
     first_moment,
     gradient,
     layerwise,
     mixed_momentum,
+    oracle,
     rate,
     second_moment,
     variance,
+    whole_tree,
 )
 
 
@@ -112,6 +116,21 @@ CATALOGUE = {
         _entry(gradient, "adagc", "arXiv:2502.11034", 2025, "gradient", "clipped to the layer's usual norm"),
         _entry(gradient, "stable_spam", "arXiv:2502.17055", 2025, "gradient", "spikes clipped, moments forgotten"),
         _entry(layerwise, "adamc", "arXiv:2506.02285", 2025, "decay", "decay with the squared learning rate"),
+        _entry(whole_tree, "adams", "arXiv:2011.11152", 2020, "decay", "decay relative to the tree's second moment"),
+        _entry(factored, "adafactor", "arXiv:1804.04235", 2018, "memory", "rows and columns of squares"),
+        _entry(factored, "came", "arXiv:2307.02047", 2023, "memory", "Adafactor with momentum and confidence"),
+        _entry(factored, "adam_mini", "arXiv:2406.16793", 2024, "memory", "one second moment a block"),
+        _entry(factored, "sm3", "arXiv:1901.11150", 2019, "memory", "one number for each index of an axis"),
+        _entry(whole_tree, "adai", "arXiv:2006.15815", 2020, "first moment", "inertia by the second moment"),
+        _entry(whole_tree, "prodigy", "arXiv:2306.06101", 2023, "learning rate", "estimates the distance to go"),
+        _entry(whole_tree, "dadapt_adamw", "arXiv:2301.07733", 2023, "learning rate", "estimates the distance to go"),
+        _entry(whole_tree, "dog", "arXiv:2302.12022", 2023, "learning rate", "distance over gradients"),
+        _entry(whole_tree, "dowg", "arXiv:2305.16284", 2023, "learning rate", "distance over weighted gradients"),
+        _entry(whole_tree, "polyak_sgd", "arXiv:2002.10542", 2020, "learning rate", "loss over squared gradient"),
+        _entry(around, "schedule_free", "arXiv:2405.15682", 2024, "around", "average in the place of a schedule"),
+        _entry(around, "lookahead", "arXiv:1907.08610", 2019, "around", "slow weights that follow"),
+        _entry(oracle, "sophia", "arXiv:2305.14342", 2023, "curvature", "clipped Newton step"),
+        _entry(oracle, "adahessian", "arXiv:2006.00719", 2020, "curvature", "Hessian's diagonal squared"),
     )
 }
 """Name -> `Entry`, in the order of the table."""

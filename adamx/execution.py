@@ -50,7 +50,8 @@ def advance(
     given = checked(stages, storages, grads, state, params, extra)
     line, count = tuple(stage.bare() for stage in stages), jnp.asarray(state.count, jnp.int32)
     how = _how(line, storages)
-    following, t, values, scalars, carried = per_step(line, count, state.scalars, how.step)
+    present = {f"has_{name}": jnp.float32(any(x is not None for x in leaves)) for name, leaves in given.extras.items()}
+    following, t, values, scalars, carried = per_step(line, count, state.scalars | present, how.step)
     for i, stage in enumerate(line):
         scalars[i] |= {name: given.numbers[name].astype(t.dtype) for name in stage.scalar_extras}
 
@@ -127,7 +128,10 @@ def _per_step(positive, stages, count, last):
 
     values = jax.tree.map(typed, stages, is_leaf=is_whole)
     _check_scalar(values)
-    scalars = [stage.scalars(t, before) for stage in values]
+    scalars = []
+    for stage in values:
+        scalars.append(stage.scalars(t, before))
+        before |= {name: scalars[-1][name] for name in ("lr",) if name in scalars[-1]}
     remembered = [_remembered(stage, k) for stage, k in zip(stages, scalars, strict=True)]
     kept = {name: a.astype(jnp.result_type(last[name])) for k in remembered for name, a in k.items()}
     return following, t, values, _sealed(scalars, dtype, given=(values, remembered)), kept

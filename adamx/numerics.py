@@ -203,7 +203,7 @@ def _quotient(numerator, denominator):
     if jnp.iscomplexobj(numerator):
         # Part by part: complex division leaves the range where the quotient does not.
         return lax.complex(*(_quotient(part(numerator), denominator) for part in (jnp.real, jnp.imag)))
-    if denominator.ndim and denominator.shape != numerator.shape:
+    if denominator.ndim and numerator.ndim and denominator.shape != numerator.shape:
         denominator = jnp.broadcast_to(denominator, numerator.shape)
     quotient = lax.div(numerator, denominator)
     zero = lax.full_like(denominator, 0)

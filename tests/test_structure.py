@@ -33,6 +33,7 @@ FLOORS = (
     ("rule",),
     ("transforms",),
     ("groups",),
+    ("evaluation", "hessians"),
     ("kernels", "kernels.*"),
     ("variants.common",),
     ("variants.*", "variants"),

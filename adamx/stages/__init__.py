@@ -57,11 +57,14 @@ from adamx.numerics import root as root
 from adamx.numerics import sum_of_squares as sum_of_squares
 from adamx.randomness import random_bits as random_bits
 from adamx.randomness import standard_normal as standard_normal
+from adamx.stages.around import Lookahead as Lookahead
+from adamx.stages.around import ScheduleFree as ScheduleFree
 from adamx.stages.base import MaskOfTree as MaskOfTree
 from adamx.stages.base import OnUpdate as OnUpdate
 from adamx.stages.base import Slot as Slot
 from adamx.stages.base import Stage as Stage
 from adamx.stages.base import Wrapper as Wrapper
+from adamx.stages.base import leaf_by_leaf as leaf_by_leaf
 from adamx.stages.base import leaves_where as leaves_where
 from adamx.stages.base import masked as masked
 from adamx.stages.base import one_per_leaf as one_per_leaf
@@ -72,6 +75,7 @@ from adamx.stages.decay import CoupledDecay as CoupledDecay
 from adamx.stages.decay import DecayAfterStep as DecayAfterStep
 from adamx.stages.decay import DecayToAverage as DecayToAverage
 from adamx.stages.decay import DecoupledDecay as DecoupledDecay
+from adamx.stages.decay import FixedDecay as FixedDecay
 from adamx.stages.decay import IndependentDecay as IndependentDecay
 from adamx.stages.decay import ProjectedDecay as ProjectedDecay
 from adamx.stages.decay import ProximalDecay as ProximalDecay
@@ -82,6 +86,15 @@ from adamx.stages.denominator import DivideByPower as DivideByPower
 from adamx.stages.denominator import DivideByRoot as DivideByRoot
 from adamx.stages.denominator import DivideByRootEpsHat as DivideByRootEpsHat
 from adamx.stages.denominator import MatchUpdateSize as MatchUpdateSize
+from adamx.stages.distance import DAdaptation as DAdaptation
+from adamx.stages.distance import DistanceStep as DistanceStep
+from adamx.stages.distance import DivideByRootAtDistance as DivideByRootAtDistance
+from adamx.stages.distance import ProdigyDistance as ProdigyDistance
+from adamx.stages.factored import BlockSecondMoment as BlockSecondMoment
+from adamx.stages.factored import CoverSecondMoment as CoverSecondMoment
+from adamx.stages.factored import DivideByConfidence as DivideByConfidence
+from adamx.stages.factored import FactoredSecondMoment as FactoredSecondMoment
+from adamx.stages.factored import MatrixSecondMoment as MatrixSecondMoment
 from adamx.stages.first_moment import AlgoPerfMomentum as AlgoPerfMomentum
 from adamx.stages.first_moment import DozatMomentum as DozatMomentum
 from adamx.stages.first_moment import HeavyBall as HeavyBall
@@ -94,6 +107,7 @@ from adamx.stages.gradient import Centralize as Centralize
 from adamx.stages.gradient import ClipGlobalNorm as ClipGlobalNorm
 from adamx.stages.gradient import ClipGradient as ClipGradient
 from adamx.stages.gradient import ClipGradientNorm as ClipGradientNorm
+from adamx.stages.gradient import ClipGradientRms as ClipGradientRms
 from adamx.stages.gradient import NegateGradient as NegateGradient
 from adamx.stages.gradient import NormaliseGradient as NormaliseGradient
 from adamx.stages.gradient import NormaliseGradientByMax as NormaliseGradientByMax
@@ -116,6 +130,10 @@ from adamx.stages.moments import average_scalars as average_scalars
 from adamx.stages.of_second_moment import DebiasedRunningMax as DebiasedRunningMax
 from adamx.stages.of_second_moment import FromFirstGradient as FromFirstGradient
 from adamx.stages.of_second_moment import RunningMax as RunningMax
+from adamx.stages.oracle import ClipByCurvature as ClipByCurvature
+from adamx.stages.oracle import DivideByRootPower as DivideByRootPower
+from adamx.stages.oracle import HessianMoment as HessianMoment
+from adamx.stages.oracle import HessianSecondMoment as HessianSecondMoment
 from adamx.stages.rate import BoundedRate as BoundedRate
 from adamx.stages.rate import RateBelowAverage as RateBelowAverage
 from adamx.stages.rectify import Rectify as Rectify
@@ -138,9 +156,9 @@ from adamx.stages.step import ClipUpdateRms as ClipUpdateRms
 from adamx.stages.step import Friction as Friction
 from adamx.stages.step import LayerRate as LayerRate
 from adamx.stages.step import LearningRate as LearningRate
-from adamx.stages.step import Lookahead as Lookahead
 from adamx.stages.step import MatchParameterNorm as MatchParameterNorm
 from adamx.stages.step import RescaleParameters as RescaleParameters
+from adamx.stages.step import ScaleByParameterRms as ScaleByParameterRms
 from adamx.stages.step import Sign as Sign
 from adamx.stages.step import SignOfGradient as SignOfGradient
 from adamx.stages.step import SlowSurprisedLayers as SlowSurprisedLayers
@@ -153,6 +171,11 @@ from adamx.stages.variance import CorrectedCentredSecondMoment as CorrectedCentr
 from adamx.stages.variance import DebiasedCentredSecondMoment as DebiasedCentredSecondMoment
 from adamx.stages.variance import DelayedBelief as DelayedBelief
 from adamx.stages.variance import MomentumAndVariance as MomentumAndVariance
+from adamx.stages.whole_tree import DistanceOverGradients as DistanceOverGradients
+from adamx.stages.whole_tree import DistanceOverWeightedGradients as DistanceOverWeightedGradients
+from adamx.stages.whole_tree import InertiaMomentum as InertiaMomentum
+from adamx.stages.whole_tree import PolyakRate as PolyakRate
+from adamx.stages.whole_tree import StableDecay as StableDecay
 from adamx.structure import static as static
 
 __all__ = [
@@ -165,14 +188,17 @@ __all__ = [
     "Atan2",
     "AveragedStep",
     "Belief",
+    "BlockSecondMoment",
     "BoundedRate",
     "Cautious",
     "CautiousDecay",
     "Centralize",
     "CentredSecondMoment",
+    "ClipByCurvature",
     "ClipGlobalNorm",
     "ClipGradient",
     "ClipGradientNorm",
+    "ClipGradientRms",
     "ClipToUsualNorm",
     "ClipUpdateRms",
     "ConditionalMoments",
@@ -180,6 +206,8 @@ __all__ = [
     "CorrectedDecay",
     "CorrectedSunspikeSecondMoment",
     "CoupledDecay",
+    "CoverSecondMoment",
+    "DAdaptation",
     "DebiasedCentredSecondMoment",
     "DebiasedRunningMax",
     "DecayAfterStep",
@@ -187,16 +215,27 @@ __all__ = [
     "DecoupledDecay",
     "DelayedBelief",
     "DelayedSecondMoment",
+    "DistanceOverGradients",
+    "DistanceOverWeightedGradients",
+    "DistanceStep",
     "Divide",
+    "DivideByConfidence",
     "DivideByPower",
     "DivideByRoot",
+    "DivideByRootAtDistance",
     "DivideByRootEpsHat",
+    "DivideByRootPower",
     "DozatMomentum",
+    "FactoredSecondMoment",
+    "FixedDecay",
     "FlooredSecondMoment",
     "Friction",
     "FromFirstGradient",
     "HeavyBall",
+    "HessianMoment",
+    "HessianSecondMoment",
     "IndependentDecay",
+    "InertiaMomentum",
     "InfinityMoment",
     "LayerRate",
     "LayerSecondMoment",
@@ -206,6 +245,7 @@ __all__ = [
     "MaskOfTree",
     "MatchParameterNorm",
     "MatchUpdateSize",
+    "MatrixSecondMoment",
     "MixedMomentum",
     "MixedSum",
     "Momentum",
@@ -216,7 +256,9 @@ __all__ = [
     "NormaliseGradient",
     "NormaliseGradientByMax",
     "OnUpdate",
+    "PolyakRate",
     "PositiveNegativeMomentum",
+    "ProdigyDistance",
     "ProjectedDecay",
     "ProximalDecay",
     "QuasiHyperbolicMomentum",
@@ -231,6 +273,8 @@ __all__ = [
     "RescaleParameters",
     "Restarted",
     "RunningMax",
+    "ScaleByParameterRms",
+    "ScheduleFree",
     "SecondMoment",
     "SecondMomentStage",
     "Sign",
@@ -238,6 +282,7 @@ __all__ = [
     "Slot",
     "SlowSurprisedLayers",
     "StabilizeSpikes",
+    "StableDecay",
     "Stage",
     "SumOfSquares",
     "SunspikeSecondMoment",

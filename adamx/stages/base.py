@@ -26,6 +26,12 @@ def leaves_where(leaves, test):
     return [not is_absent(leaf) and bool(test(jax.numpy.shape(leaf))) for leaf in leaves]
 
 
+def leaf_by_leaf(structure, leaves, function):
+    """For each leaf, what `function(path, leaf)` says of it: what `on_leaves` may return. False where there is no leaf."""
+    paths = paths_of(structure, leaves)
+    return [not is_absent(leaf) and function(path, leaf) for path, leaf in zip(paths, leaves, strict=True)]
+
+
 @dataclasses.dataclass(frozen=True)
 class Slot:
     """Something a stage remembers for each parameter.
@@ -74,7 +80,8 @@ class Stage:
 
         Args:
           t: Step number, a real scalar, 1 in the first update.
-          last: What `scalar_slots` held after the previous step (at first, zeros or what `initial` says), by name.
+          last: By name, what `scalar_slots` held after the previous step (at first, zeros or what `initial` says); `lr`, if a stage before
+            has it among its scalars; and `has_NAME` for each of `extras`, 1 if this step has it, else 0.
 
         Here and in `__call__`, every hyperparameter of `self` is a scalar array: schedules have been evaluated.
         """

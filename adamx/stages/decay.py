@@ -131,6 +131,22 @@ class DecayAfterStep(_Decay):
 
 
 @stage
+class FixedDecay(_Decay):
+    """Weight decay that the learning rate has no part in: u <- u - weight_decay p (Adafactor in Optax). It stands after `LearningRate`.
+
+    Attributes:
+      weight_decay: Share of the parameter that one step takes away.
+    """
+
+    weight_decay: Number
+
+    reads, writes = {"p", "u", "lr"}, {"u"}
+
+    def __call__(self, x, s, k):
+        return x.write(u=x.u - self.weight_decay * x.p), s
+
+
+@stage
 class CautiousDecay(_Decay):
     """Decoupled weight decay only where the step goes towards zero too: u <- u + weight_decay p where Re(conj(u) p) > 0.
 

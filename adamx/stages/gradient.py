@@ -3,8 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from adamx.hyperparameters import NonNegative
-from adamx.numerics import limited, norm, over_root, ratio, root, sum_of_squares
+from adamx.hyperparameters import NonNegative, Positive
+from adamx.numerics import limited, norm, over_root, ratio, rms, root, sum_of_squares
 from adamx.stages.base import Stage, leaves_where, stage
 from adamx.structure import static
 
@@ -127,6 +127,23 @@ class ClipGradientNorm(Stage):
 
     def __call__(self, x, s, k):
         return x.write(g=limited(x.g, norm(x.g), self.max_norm)), s
+
+
+@stage
+class ClipGradientRms(Stage):
+    """Scales each leaf's gradient down to a root mean square of at most `threshold`: g <- g / max(1, rms(g) / threshold) (CAME).
+
+    Attributes:
+      threshold: Largest root mean square.
+    """
+
+    threshold: Positive = 1.0
+
+    reads, writes = {"g"}, {"g"}
+    elementwise = False
+
+    def __call__(self, x, s, k):
+        return x.write(g=x.g / jnp.maximum(rms(x.g) / self.threshold, 1)), s
 
 
 @stage

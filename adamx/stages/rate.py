@@ -36,14 +36,14 @@ class BoundedRate(Stage):
         final = self.final_lr * ratio(self.learning_rate, first)
         return {
             "first_learning_rate": first,
-            "low": final - final / (self.gamma * t + 1),
+            "low": final * (self.gamma * t / (self.gamma * t + 1)),
             "high": final + ratio(final, self.gamma * t),
             "lr": self.learning_rate,
         }
 
     def __call__(self, x, s, k):
-        d = root(x.v) + self.eps * root(x.v_debias)
-        rate = k["lr"] * x.m_debias / d
+        above = jnp.full_like(x.v, k["lr"] * x.m_debias)
+        rate, d = over_root(above, x.v, None, self.eps * root(x.v_debias))
         return x.write(d=d, u=-jnp.clip(rate, k["low"], k["high"]) * x.mu, lr=k["lr"]), s
 
 

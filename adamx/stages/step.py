@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from adamx.hyperparameters import NonNegative, Number, Positive
-from adamx.numerics import moved, norm, ratio, rms, root, scaled
+from adamx.numerics import norm, ratio, rms, root, scaled
 from adamx.stages.base import Slot, Stage, stage
 
 
@@ -99,6 +99,23 @@ class ClipUpdateRms(Stage):
 
     def __call__(self, x, s, k):
         return x.write(u=x.u / jnp.maximum(rms(x.u) / self.threshold, 1)), s
+
+
+@stage
+class ScaleByParameterRms(Stage):
+    """Makes the step relative to the size of each leaf: u <- u max(rms(p), floor) (Adafactor).
+
+    Attributes:
+      floor: Least root mean square of a parameter.
+    """
+
+    floor: NonNegative = 1e-3
+
+    reads, writes = {"p", "u"}, {"u"}
+    elementwise = False
+
+    def __call__(self, x, s, k):
+        return x.write(u=x.u * jnp.maximum(rms(x.p), self.floor)), s
 
 
 @stage
@@ -203,37 +220,3 @@ class RescaleParameters(Stage):
         length = root(1 + x.lr**2)
         # p (1 / length - 1), without cancellation.
         return x.write(u=x.u / length - x.p * (x.lr**2 / (length * (1 + length)))), s
-
-
-@stage
-class Lookahead(Stage):
-    """Slow weights that follow the fast ones, and take them back every so often (Lookahead). It stands at the end of any rule.
-
-        where t is a multiple of sync_period:    slow <- slow + slow_step_size (p + u - slow),    p + u <- slow
-
-    `eval_params` returns the slow weights.
-
-    Attributes:
-      sync_period: Steps between two meetings.
-      slow_step_size: Share of the way that the slow weights go.
-    """
-
-    sync_period: Positive = 6
-    slow_step_size: Number = 0.5
-
-    slots = (Slot("p_slow"),)
-    reads, writes = {"p", "u", "lr"}, {"u"}
-
-    def start(self, p):
-        return {"p_slow": p}
-
-    def scalars(self, t, last):
-        return {"meets": jnp.where(jnp.mod(t, self.sync_period) == 0, 1.0, 0.0)}
-
-    def __call__(self, x, s, k):
-        met = moved(s["p_slow"], x.p + x.u, self.slow_step_size)
-        slow = jnp.where(k["meets"] > 0, met, s["p_slow"])
-        return x.write(u=jnp.where(k["meets"] > 0, met - x.p, x.u)), {"p_slow": slow}
-
-    def eval_params(self, p, s):
-        return s["p_slow"]

@@ -4,7 +4,10 @@ from adamx.rule import update_rule
 from adamx.stages import DivideByRoot, LearningRate, Rectify, RectifyOrWait, SecondMoment
 from adamx.variants.common import choose, momentum_of
 
-__all__ = ["radam", "scale_by_radam"]
+__all__ = [
+    "radam",
+    "scale_by_radam",
+]
 
 
 def scale_by_radam(b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0, threshold=5.0, *, nesterov=False, warmup="momentum"):

@@ -139,7 +139,7 @@ def stable_adamw(learning_rate, b1=0.9, b2=0.99, eps=1e-6, weight_decay=0.01, ma
 
 
 def scale_by_adamp(
-    b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.0, delta=0.1, wd_ratio=0.1, nesterov=False, *, mask=None, channel_axis=-1
+    b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.0, delta=0.1, wd_ratio=0.1, nesterov=False, mask=None, *, channel_axis=-1
 ):
     """The direction of `adamp`, its weight decay included: that depends on the projection."""
     moments = (AlgoPerfMomentum if nesterov else Momentum)(b1), SecondMoment(b2), DivideByRoot(eps)
@@ -156,8 +156,8 @@ def adamp(
     delta=0.1,
     wd_ratio=0.1,
     nesterov=False,
-    *,
     mask=None,
+    *,
     channel_axis=-1,
 ):
     """AdamP, AdamW that does not let the norm of scale-invariant weights grow (Heo et al., arXiv:2006.08217).
@@ -171,8 +171,8 @@ def adamp(
     vectors and scalars are never projected. As the authors' code; mask says where to project and decay, channel_axis which axis counts the
     output channels: the last of a JAX kernel, 0 in torch.
     """
-    options = {"mask": mask, "channel_axis": channel_axis}
-    return rated(scale_by_adamp(b1, b2, eps, weight_decay, delta, wd_ratio, nesterov, **options), learning_rate)
+    rule = scale_by_adamp(b1, b2, eps, weight_decay, delta, wd_ratio, nesterov, mask, channel_axis=channel_axis)
+    return rated(rule, learning_rate)
 
 
 def adamc(learning_rate, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.01, mask=None, *, peak=None):

@@ -6,6 +6,7 @@ from adamx.stages import (
     ConditionalMoments,
     CorrectedCentredSecondMoment,
     CorrectedSunspikeSecondMoment,
+    DebiasedCentredSecondMoment,
     DelayedBelief,
     DivideByRoot,
     FlooredSecondMoment,
@@ -34,20 +35,22 @@ __all__ = [
 ]
 
 
-def scale_by_centered_adam(b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0):
+def scale_by_centered_adam(b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0, *, debiased_mean=False):
     """The direction of `centered_adam`."""
-    return update_rule(Momentum(b1), CorrectedCentredSecondMoment(b2), DivideByRoot(eps, eps_root))
+    second = DebiasedCentredSecondMoment if debiased_mean else CorrectedCentredSecondMoment
+    return update_rule(Momentum(b1), second(b2), DivideByRoot(eps, eps_root))
 
 
-def centered_adam(learning_rate, b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0):
+def centered_adam(learning_rate, b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0, *, debiased_mean=False):
     """Adam divided by the standard deviation of the gradient, as centred RMSProp is (Graves, arXiv:1308.0850).
 
         nu_t = b2 (nu_{t-1} + (1 - b2) |g_t - mean_{t-1}|^2),    mean_t = b2 mean_{t-1} + (1 - b2) g_t
         p_t  = p_{t-1} - learning_rate m_t / (sqrt(nu_t / (1 - b2^t) + eps_root) + eps)
 
-    with m_t as in `adam`. nu_t equals average(|g|^2) - |average(g)|^2, by a recurrence that is never negative.
+    with m_t as in `adam`. nu_t equals average(|g|^2) - |average(g)|^2, by a recurrence that is never negative. With debiased_mean, both
+    averages are bias-corrected first: the variance of one gradient is then 0, and the first step is divided by eps alone.
     """
-    return rated(scale_by_centered_adam(b1, b2, eps, eps_root), learning_rate)
+    return rated(scale_by_centered_adam(b1, b2, eps, eps_root, debiased_mean=debiased_mean), learning_rate)
 
 
 def scale_by_acprop(b1=0.9, b2=0.999, eps=1e-16, eps_root=1e-16):

@@ -46,7 +46,7 @@ def mars(
     p, grads, path = begin(params, grads)
     corrected = optimize_1d or p.ndim == 2
     if not corrected:
-        b1, b2 = betas_1d
+        b1, b2 = betas_1d or (b1, b2)
         weight_decay = weight_decay if weight_decay_1d is None else weight_decay_1d
     adam, old = Adam(p, b1, b2, eps), np.zeros_like(p)
     for count, g in enumerate(grads):

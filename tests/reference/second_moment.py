@@ -51,11 +51,11 @@ def adam_atan2(params, grads, learning_rate, *, b1=0.9, b2=0.99, a=1.27, b=1.0, 
     return path
 
 
-def centered_adam(params, grads, learning_rate, *, b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0):
+def centered_adam(params, grads, learning_rate, *, b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0, debiased_mean=False):
     """Adam over the standard deviation of g (no paper; Graves' centred RMSProp with momentum).
 
-    The variance is EMA(|g|^2) - |EMA(g)|^2 of corrected averages, by a recurrence that cannot go
-    below 0. It is 0 at the first step and for constant gradients: eps alone then divides.
+    The variance is (EMA(|g|^2) - |EMA(g)|^2) / c2, or with debiased_mean EMA(|g|^2)/c2 - |EMA(g)/c2|^2,
+    by a recurrence that cannot go below 0. The latter is 0 at the first step: eps alone then divides.
     """
     p, grads, path = begin(params, grads)
     m, mean, variance = np.zeros_like(p), np.zeros_like(p), np.zeros(p.shape)
@@ -63,10 +63,11 @@ def centered_adam(params, grads, learning_rate, *, b1=0.9, b2=0.999, eps=1e-8, e
     for count, g in enumerate(grads):
         m, c1 = ema(b1, m, g), ema(b1, c1, 1.0)
         old, c2 = c2, ema(b2, c2, 1.0)
-        keep, take = b2 * old / c2, complement(b2) / c2
+        keep, take = (b2 * old / c2, complement(b2) / c2) if debiased_mean else (b2, complement(b2))
         variance = keep * (variance + take * squared(g - mean))
         mean = mean + take * (g - mean)
-        u = ratio(m / c1, np.sqrt(variance + eps_root) + eps)
+        v = variance if debiased_mean else variance / c2
+        u = ratio(m / c1, np.sqrt(v + eps_root) + eps)
         p = p - at(learning_rate, count) * u
         path[count] = p
     return path

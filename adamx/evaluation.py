@@ -1,0 +1,65 @@
+"""The parameters to evaluate and to keep, where a rule trains others."""
+
+import jax
+
+from adamx.groups import Partition
+from adamx.rule import RuleTree, UpdateRule
+from adamx.state import slot_dtype, storage_of
+from adamx.structure import is_absent, leaves_like
+from adamx.transforms import Chain
+
+
+def eval_params(rule, state, params):
+    """The parameters to evaluate: the average of `schedule_free`, the slow weights of `lookahead`; `params` themselves for other rules.
+
+    Args:
+      rule: An `UpdateRule`, a chain or a partition.
+      state: Its state.
+      params: The parameters that are trained.
+
+    Returns:
+      A tree like `params`, in their dtypes.
+
+    Raises:
+      TypeError: no rule.
+
+    >>> rule = lookahead(0.1, sync_period=2)
+    >>> params = jnp.array([1.0])
+    >>> updates, state = rule.update(params, rule.init(params), params)
+    >>> print(params + updates, eval_params(rule, state, params + updates))
+    [0.89999] [1.]
+    """
+    if isinstance(rule, Chain):
+        for part, inner in zip(rule.parts, state, strict=True):
+            params = eval_params(part, inner, params) if isinstance(part, RuleTree) else params
+        return params
+    if isinstance(rule, Partition):
+        trees = [
+            eval_params(part, state.inner_states[label], params)
+            for label, part in rule.parts.items()
+            if isinstance(part, RuleTree)
+        ]
+        return jax.tree.map(lambda p, *others: next((o for o in others if o is not p), p), params, *trees)
+    if not isinstance(rule, UpdateRule):
+        raise TypeError(f"eval_params takes a rule, a chain or a partition, got {type(rule).__name__}.")
+    for stage in rule.stages:
+        if hasattr(stage, "eval_params"):
+            params = _of_stage(stage, rule.storages, state, params)
+    return params
+
+
+def _of_stage(stage, storages, state, params):
+    structure = jax.tree.structure(params)
+    columns = {slot.name: leaves_like(structure, state.slots[slot.name], f"slot {slot.name!r}") for slot in stage.slots}
+
+    def of_leaf(i, p):
+        if is_absent(columns[stage.slots[0].name][i]):
+            return p
+        wide = slot_dtype(stage.slots[0], p.dtype)
+        s = {
+            slot.name: storage_of(storages, slot).decode(columns[slot.name][i], slot_dtype(slot, p.dtype))
+            for slot in stage.slots
+        }
+        return stage.eval_params(p.astype(wide), s).astype(p.dtype)
+
+    return jax.tree.unflatten(structure, [of_leaf(i, p) for i, p in enumerate(jax.tree.leaves(params))])
