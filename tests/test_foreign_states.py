@@ -147,9 +147,8 @@ def test_the_state_is_the_same_whether_float64_is_enabled_or_not(name):
     expected = description(state)
     with jax.enable_x64(True):
         assert description(rule.init(params)) == expected
-        updates, after = rule.update(params, state, params)
+        updates, after = cheaply(rule.update)(params, state, params)
         assert description(after) == expected and description(updates) == description(params)
-        assert description(cheaply(rule.update)(params, after, params)[1]) == expected
         wide = jax.eval_shape(rule.update, jnp.asarray(params, jnp.float64), after, params)
         assert description(wide[1]) == expected
     assert description(rule.update(params, after, params)[1]) == expected
