@@ -58,7 +58,7 @@ def test_every_mu_dtype_reaches_every_momentum(name):
 
 @each_case
 def test_a_step_is_update_and_apply(case):
-    rule, params, grads = case_rule(case), tree(shapes=PAIR), tree(1, shapes=PAIR)
+    rule, params, grads = case_rule(case), tree()["kernel"], tree(1)["kernel"]
     state = rule.init(params)
     updates, wanted = rule.update(grads, state, params)
     stepped, after = rule.step(grads, state, params)

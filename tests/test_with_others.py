@@ -103,7 +103,7 @@ def test_schedule_free_gives_the_same_around_optaxs_sgd_and_ours():
 
 @each_rule
 def test_hyperparameters_are_injected_under_vmap(name):
-    params, grads = tree()["kernel"], tree(1, steps=3)["kernel"]
+    params, grads = tree()["bias"], tree(1, steps=3)["bias"]
     injected = optax.inject_hyperparams(adamx.CATALOGUE[name].constructor)(learning_rate=1.0)
 
     def last_update(rate):
