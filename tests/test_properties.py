@@ -179,14 +179,14 @@ def has_schedule(rule):
 
 @each_rule
 def test_injected_hyperparameters_give_the_plain_rule_bit_for_bit(name):
-    params, grads = tree()["kernel"], tree(1, steps=20)["kernel"]
+    params, grads = tree(shapes=PAIR), tree(1, 20, PAIR)
     injected = optax.inject_hyperparams(adamx.CATALOGUE[name].constructor)(1e-2)
 
     def trajectory(rule):
         update = jax.jit(rule.update)
         state, path = rule.init(params), []
-        for g in grads:
-            updates, state = update(g, state, params)
+        for step in range(20):
+            updates, state = update(at(grads, step), state, params)
             path.append(updates)
         return path
 
