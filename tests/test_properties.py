@@ -179,7 +179,7 @@ def has_schedule(rule):
 
 @each_rule
 def test_injected_hyperparameters_give_the_plain_rule_bit_for_bit(name):
-    params, grads = tree(shapes=PAIR), tree(1, 20, PAIR)
+    params, grads = tree(), tree(1, steps=20)
     injected = optax.inject_hyperparams(adamx.CATALOGUE[name].constructor)(1e-2)
 
     def trajectory(rule):
