@@ -1,5 +1,6 @@
 """What the property tests share: a small tree, its gradients, one compiled run, and comparisons."""
 
+import functools
 import inspect
 import re
 
@@ -19,6 +20,8 @@ first_with = {jax.tree.structure(build(case)): name for name, case in reversed(C
 each_line = pytest.mark.parametrize("case", sorted(first_with.values()))
 """The cases whose lines of stages differ; cases that differ in numbers only are one."""
 SHAPES = {"kernel": (2, 3), "bias": (3,), "scale": ()}
+PAIR = {"kernel": (2, 3), "scale": ()}
+"""Shapes of a tree that compiles sooner: a matrix and a scalar."""
 
 
 def case_rule(case, learning_rate=1e-2, **hyperparameters):
@@ -72,6 +75,29 @@ def run(rule, params, grads):
 
     (params, state), updates = jax.lax.scan(step, (params, rule.init(params)), grads)
     return params, state, updates
+
+
+cheaply = functools.partial(
+    jax.jit,
+    compiler_options={
+        "xla_cpu_use_fusion_emitters": False,
+        "xla_backend_optimization_level": 0,
+        "xla_llvm_disable_expensive_passes": True,
+    },
+)
+"""`jax.jit` with the machine code not optimized, which is most of what compiling takes: for what does not depend on the last bit."""
+run_cheaply = cheaply(run.__wrapped__)
+
+
+@cheaply
+def run_each(batch, params, grads):
+    """`run` for each rule of a batch."""
+    return jax.vmap(run, in_axes=(adamx.axes_of(batch), None, None))(batch, params, grads)
+
+
+def lane(values, i):
+    """Element `i` of every leaf, as NumPy's arrays: without a program for each shape."""
+    return jax.tree.map(lambda x: np.asarray(x)[i], values)
 
 
 def eagerly(rule, params, grads, steps):

@@ -1,6 +1,22 @@
-"""Eight CPU devices for the sharding tests; strict promotion of dtypes and ranks everywhere."""
+"""Eight CPU devices for the sharding tests; strict promotion of dtypes and ranks everywhere; which tests are quick."""
 
 import os
 
+import pytest
+
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+
+def pytest_collection_modifyitems(items):
+    """Marks the tests of `quick`; those of a class of absl's have their parameters in their names."""
+    from cases import CASES
+    from quick import is_quick
+
+    import adamx
+
+    for item in items:
+        test = getattr(item, "originalname", None) or item.name
+        values = item.callspec.params.values() if hasattr(item, "callspec") else item.name.split("'")[1:2]
+        if is_quick(item.path.stem, test, values, adamx.CATALOGUE, CASES):
+            item.add_marker(pytest.mark.quick)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from checks import assert_finite, assert_same, at, description, each_rule, normal, rule_of, run, tree
+from checks import PAIR, assert_finite, assert_same, at, cheaply, description, each_rule, normal, rule_of, run, tree
 
 import adamx
 
@@ -46,12 +46,12 @@ def test_02_injected_hyperparameters_are_refused_in_bf16_and_exact_in_float32():
 @each_rule
 def test_03_a_zero_gradient_in_fp16_is_no_nan(name):
     """fp16 with an exactly-zero gradient: NaN in 20 of 27 optimizers."""
-    params = optax.tree.cast(tree(), jnp.float16)
+    params = tree()["kernel"].astype(jnp.float16)
     zeros = optax.tree.zeros_like(params)
     rule, state = rule_of(name, weight_decay=0.0), rule_of(name).init(params)
     for _ in range(2):
         updates, state = rule.update(zeros, state, params)
-        assert_same(jax.tree.map(jnp.abs, updates), zeros)
+        assert_same(jnp.abs(updates), zeros)
         assert_finite(state)
 
 
@@ -92,9 +92,9 @@ def test_06_a_bf16_parameter_moves_by_steps_below_its_resolution():
 @each_rule
 def test_07_a_none_gradient_keeps_the_slots(name):
     """A None gradient for a leaf with state raises in most optimizers, and drops the state in others."""
-    rule, params = rule_of(name), tree()
+    rule, params = rule_of(name), tree(shapes=PAIR)
     state = rule.init(params)
-    updates, after = rule.update(tree(1) | {"kernel": None}, state, params)
+    updates, after = rule.update(tree(1, shapes=PAIR) | {"kernel": None}, state, params)
     assert updates["kernel"] is None
     assert description(after) == description(state)
     assert_same([s["kernel"] for s in after.slots.values()], [s["kernel"] for s in state.slots.values()])
@@ -103,21 +103,21 @@ def test_07_a_none_gradient_keeps_the_slots(name):
 @each_rule
 def test_08_everything_can_be_donated_and_a_first_gradient_of_zero_is_harmless(name):
     """prodigy and madgrad alias parameters in their state: donating both crashes; zeros first make NaN for ever."""
-    rule, params = rule_of(name), tree()
-    train = jax.jit(rule.step, donate_argnums=(1, 2))
+    rule, params = rule_of(name), tree(shapes=PAIR)
+    train = cheaply(rule.step, donate_argnums=(1, 2))
     params, state = train(optax.tree.zeros_like(params), rule.init(params), params)
-    params, state = train(tree(1), state, params)
+    params, state = train(tree(1, shapes=PAIR), state, params)
     assert_finite((params, state))
-    assert np.any(params["bias"] != tree()["bias"])
+    assert np.any(params["kernel"] != tree()["kernel"])
 
 
 @each_rule
 def test_09_a_checkpoint_fits_whether_the_learning_rate_was_a_number_or_a_schedule(name):
     """The state's tree depends on float against schedule learning rate: old checkpoints break."""
-    params, schedule = tree(), optax.constant_schedule(1e-2)
-    _, saved = rule_of(name).update(tree(1), rule_of(name).init(params), params)
+    params, grads, schedule = tree(shapes=PAIR), tree(1, shapes=PAIR), optax.constant_schedule(1e-2)
+    _, saved = rule_of(name).update(params, rule_of(name).init(params), params)
     saved = pickle.loads(pickle.dumps(saved))
-    assert_same(rule_of(name, schedule).update(tree(2), saved, params), rule_of(name).update(tree(2), saved, params))
+    assert_same(rule_of(name, schedule).update(grads, saved, params), rule_of(name).update(grads, saved, params))
 
 
 def test_10_complex_parameters_have_a_real_second_moment():
@@ -256,6 +256,6 @@ def test_18_a_meta_gradient_through_zero_gradients_is_finite(name):
             params = params + updates
         return jnp.sum(params**2)
 
-    slope = jax.jit(jax.grad(loss_after_training))(jnp.array([0.0, 1.0]))
+    slope = cheaply(jax.grad(loss_after_training))(jnp.array([0.0, 1.0]))
     assert_finite(slope)
     assert slope[1] != 0

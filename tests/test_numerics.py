@@ -23,7 +23,7 @@ from adamx.numerics import (
     root,
 )
 from adamx.randomness import round_stochastically
-from adamx.stages.denominator import average_length
+from adamx.stages.rectify import average_length
 
 FEW = settings(derandomize=True, deadline=None, max_examples=50, database=None)
 BETAS = ["0", "0.5", "0.9", "0.95", "0.98", "0.99", "0.999", "0.9999", "0.99999", "0.999999"]
