@@ -1,5 +1,6 @@
 """Array arithmetic that every rule shares: averages, debias weights, squares, roots, dtypes."""
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -163,9 +164,35 @@ def norm(x):
     return root(sum_of_squares(x))
 
 
+def mean(x, axis=None):
+    """Mean, over all axes or some; that of large numbers stays within the range of the dtype."""
+    sizes = x.shape if axis is None else [x.shape[a] for a in (axis if isinstance(axis, tuple) else (axis,))]
+    return jnp.sum(x / max(1, math.prod(sizes)), axis=axis)
+
+
 def rms(x):
     """Root mean square of the whole array, a real scalar."""
-    return root(below_overflow(jnp.mean(_square(x))))
+    return root(mean(abs_sq(x)))
+
+
+def inner(a, b):
+    """Inner product of two whole arrays, a real scalar; that of large numbers stays within the range of the dtype."""
+    product = jnp.real(a) * jnp.real(b) + jnp.imag(a) * jnp.imag(b) if jnp.iscomplexobj(a) else a * b
+    return jnp.sum(clamped(product, margin=2 * max(1, product.size)))
+
+
+def clamped(x, margin=4):
+    """`x` with what is beyond the `margin`th part of the dtype's range, infinities too, at its end; NaN stays NaN."""
+    if jnp.iscomplexobj(x):
+        return lax.complex(clamped(jnp.real(x), margin), clamped(jnp.imag(x), margin))
+    top = float(jnp.finfo(x.dtype).max) / margin
+    return jnp.clip(x, -top, top)
+
+
+def hypot(a, b):
+    """sqrt(a^2 + b^2) for a, b >= 0, within the range of the dtype wherever the result is."""
+    largest = jnp.maximum(a, b)
+    return largest * root(ratio(a, largest) ** 2 + ratio(b, largest) ** 2)
 
 
 def limited(x, size, limit):

@@ -35,6 +35,12 @@ def node(cls):
 
     def __init__(self, *args, **kwargs):
         construct(self, *args, **kwargs)
+        for name in structure:
+            if isinstance(getattr(self, name), jax.Array):
+                raise TypeError(
+                    f"{type(self).__name__}: {name} is structure, which cannot be an array: give a Python value "
+                    f"(optax.inject_hyperparams needs static_args to leave it alone)."
+                )
         for name, (kind, optional) in kinds.items():
             value = getattr(self, name)
             if hasattr(kind, "convert") and not (optional and value is None):

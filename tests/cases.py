@@ -29,10 +29,10 @@ class Case:
     leaves: int = 1
 
 
-def build(case, learning_rate=1e-2, **hyper):
-    """The adamx rule of a case, which may have a learning rate of its own; `hyper` overrides the case's."""
-    chosen = case.hyper | hyper
-    learning_rate = chosen.get("learning_rate", learning_rate)
+def build(case, learning_rate=None, **hyper):
+    """The adamx rule of a case; what is given overrides the case's own."""
+    chosen = {"learning_rate": 1e-2} | case.hyper | hyper
+    learning_rate = chosen.pop("learning_rate") if learning_rate is None else learning_rate
     return adamx.create(case.rule, learning_rate, **{k: v for k, v in chosen.items() if k != "learning_rate"})
 
 
@@ -57,6 +57,11 @@ def halving(count):
 def warm(count):
     """A schedule of learning rates that starts at 0, exact in float32."""
     return 0.03125 * (count >= 2) + 0.03125 * (count >= 5)
+
+
+def by_rows(path, leaf):
+    """The axes of a block in torch: all but the first, which counts the outputs."""
+    return tuple(range(1, leaf.ndim))
 
 
 def cube_root(count):
@@ -199,7 +204,7 @@ OPTIONS = {
     ),
     "came_matrix": Case("came", {"weight_decay": 0.3}, shape=MATRIX),
     "came_batch": Case("came", {"b3": 0.99}, shape=(2, 3, 2)),
-    "adam_mini_matrix": Case("adam_mini", {"weight_decay": 0.3, "block_axes": (1,)}, shape=MATRIX),
+    "adam_mini_matrix": Case("adam_mini", {"weight_decay": 0.3, "block_axes": by_rows}, {"block_axes": (1,)}, MATRIX),
     "adam_mini_default": Case("adam_mini", {"block_axes": None}, {"block_axes": (0,)}, MATRIX),
     "sm3_matrix": Case("sm3", {"momentum": 0.5}, shape=MATRIX),
     "sm3_three_axes": Case("sm3", shape=(2, 3, 2)),

@@ -24,10 +24,15 @@ PAIR = {"kernel": (2, 3), "scale": ()}
 """Shapes of a tree that compiles sooner: a matrix and a scalar."""
 
 
-def case_rule(case, learning_rate=1e-2, **hyperparameters):
+def case_rule(case, learning_rate=None, **hyperparameters):
     """The rule of a case of `cases.CASES`; hyperparameters that it does not take are left out."""
     constructor = adamx.CATALOGUE[CASES[case].rule].constructor
     return build(CASES[case], learning_rate, **{k: v for k, v in hyperparameters.items() if takes(constructor, k)})
+
+
+def of_matrices(rule):
+    """The rule, or that of the matrices if it is a partition."""
+    return rule.parts["matrix"] if hasattr(rule, "parts") else rule
 
 
 rule_of = case_rule
@@ -40,8 +45,7 @@ def takes(function, argument):
 
 def further(rule, grads):
     """The further arguments that the stages of a rule need in a step: a loss, a curvature made of the gradients."""
-    curvature = jax.tree.map(lambda g: None if g is None else jnp.abs(g), grads, is_leaf=lambda g: g is None)
-    given = {"value": jnp.float32(0.5), "hessian": curvature}
+    given = {"value": jnp.float32(0.5), "hessian": grads}
     return {name: given[name] for stage in rule.stages for name in (*stage.scalar_extras, *stage.extras)}
 
 

@@ -9,7 +9,19 @@ import jax.numpy as jnp
 import optax
 import pytest
 from cases import CASES
-from checks import assert_close, assert_same, case_rule, each_case, each_rule, further, normal, rule_of, takes, tree
+from checks import (
+    assert_close,
+    assert_same,
+    case_rule,
+    each_case,
+    each_rule,
+    further,
+    normal,
+    of_matrices,
+    rule_of,
+    takes,
+    tree,
+)
 from jax.tree_util import Partial
 
 import adamx
@@ -148,11 +160,6 @@ def test_a_stage_reads_all_that_it_declares(stage):
 AROUND = {"CoupledDecay", "CorrectedDecay", "DecoupledDecay", "FixedDecay", "ProximalDecay", "StableDecay"}
 AROUND |= {"LearningRate", "OnUpdate", "RescaleParameters", "ScaleByParameterRms"}
 """Stages that a rule may have around its direction."""
-
-
-def of_matrices(rule):
-    """The rule, or that of the matrices if it is a partition."""
-    return rule.parts["matrix"] if hasattr(rule, "parts") else rule
 
 
 @each_case

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 from absl.testing import parameterized
+from cases import CASES
 from checks import (
     PAIR,
     assert_close,
@@ -20,12 +21,15 @@ from checks import (
     each_case,
     each_line,
     each_rule,
+    further,
     lane,
     normal,
+    of_matrices,
     rule_of,
     run,
     run_cheaply,
     run_each,
+    takes,
     tree,
 )
 
@@ -43,8 +47,34 @@ def rosenbrock(p):
     return (1 - p[0]) ** 2 + 100 * (p[1] - p[0] ** 2) ** 2
 
 
-BOWL_RATES = {"adadelta": 10.0, "lion": 0.01, "novograd": 0.001, "rmsprop": 0.01}
+BOWL_RATES = {
+    "adahessian": 0.1,
+    "dog": 1.0,
+    "dowg": 1.0,
+    "lars": 10.0,
+    "polyak_sgd": 1.0,
+    "tiger": 0.01,
+    "adadelta": 10.0,
+    "lion": 0.01,
+    "novograd": 0.001,
+    "rmsprop": 0.01,
+}
 ROSENBROCK_RATES = {
+    "acprop": 0.01,
+    "adafactor": 0.01,
+    "adai": 0.003,
+    "adapnm": 3.0,
+    "aggmo": 0.001,
+    "bcos": 0.001,
+    "focus": 0.003,
+    "fromage": 0.01,
+    "lars": 1.0,
+    "msvag": 0.003,
+    "signum": 0.001,
+    "simplified_ademamix": 0.001,
+    "stable_spam": 0.001,
+    "tiger": 0.001,
+    "dog": 1.0,
     "adadelta": 0.3,
     "adagrad": 1.0,
     "adamax": 0.3,
@@ -64,17 +94,23 @@ ROSENBROCK_RATES = {
 }
 
 
+TAMED = {"adabound": {"final_lr": 1e-3}, "amsbound": {"final_lr": 1e-3}, "simplified_ademamix": {"b1": 0.9}}
+"""Arguments that these problems need: the SGD that AdaBound ends as has a rate of its own; a sum over 100 steps swings long."""
+
+
 def remaining_loss(rule, loss, start, steps):
     """Loss at the end over loss at the start."""
 
-    def step(carry, _):
+    def step(carry, t):
         params, state = carry
-        updates, state = rule.update(jax.grad(loss)(params), state, params)
+        given = {"value": loss(params), "hessian": adamx.hessians.hutchinson(loss, params, jax.random.key(t))}
+        more = {name: given[name] for name in further(rule, params)}
+        updates, state = rule.update(jax.grad(loss)(params), state, params, **more)
         return (optax.apply_updates(params, updates), state), None
 
     @cheaply
     def descend(rule):
-        (params, _), _ = jax.lax.scan(step, (start, rule.init(start)), length=steps)
+        (params, _), _ = jax.lax.scan(step, (start, rule.init(start)), jnp.arange(steps))
         return loss(params) / loss(start)
 
     return descend(rule)
@@ -82,13 +118,13 @@ def remaining_loss(rule, loss, start, steps):
 
 @each_rule
 def test_the_loss_on_a_bowl_falls_a_hundredfold_in_300_steps(name):
-    rule = rule_of(name, BOWL_RATES.get(name, 0.1))
+    rule = rule_of(name, BOWL_RATES.get(name, 0.1), **TAMED.get(name, {}))
     assert remaining_loss(rule, bowl, jnp.array([1.0, -1.0]), 300) < 1e-2
 
 
 @each_rule
 def test_the_loss_on_rosenbrocks_valley_falls_fiftyfold_in_5000_steps(name):
-    rule = rule_of(name, ROSENBROCK_RATES.get(name, 0.1))
+    rule = rule_of(name, ROSENBROCK_RATES.get(name, 0.1), **TAMED.get(name, {}))
     assert remaining_loss(rule, rosenbrock, jnp.array([-1.2, 1.0]), 5000) < 0.02
 
 
@@ -102,10 +138,13 @@ class Variants(chex.TestCase):
         rule, params, grads = rule_of(name, weight_decay=0.1), tree(shapes=PAIR), tree(1, 3, PAIR)
         update = self.variant(rule.update)
         state, expected = rule.init(params), rule.init(params)
+        # A sum over the tree, part of one program, may be added up in another order.
+        compare = assert_close if any(stage.sums for stage in rule.stages) else assert_same
         for step in range(3):
-            wanted, expected = rule.update(at(grads, step), expected, params)
-            updates, state = update(at(grads, step), state, params)
-            assert_same((updates, state), (wanted, expected))
+            g = at(grads, step)
+            wanted, expected = rule.update(g, expected, params, **further(rule, g))
+            updates, state = update(g, state, params, **further(rule, g))
+            compare((updates, state), (wanted, expected))
 
 
 @each_rule
@@ -113,7 +152,7 @@ def test_a_function_of_the_rule_is_traced_once_for_five_learning_rates(name):
     @cheaply
     @chex.assert_max_traces(n=1)
     def first_update(rule, params):
-        return rule.update(params, rule.init(params), params)[0]
+        return rule.update(params, rule.init(params), params, **further(rule, params))[0]
 
     chex.clear_trace_counter()
     params = tree()["kernel"]
@@ -160,15 +199,19 @@ def test_a_rule_survives_pickling_and_is_equal_and_hashable_by_value(case):
     copy = pickle.loads(pickle.dumps(rule))
     assert rule == again == copy and not rule != copy
     assert hash(rule) == hash(again) == hash(copy)
-    assert rule != case_rule(case, learning_rate=0.5)
-    assert_same(copy.update(params, copy.init(params), params), rule.update(params, rule.init(params), params))
+    assert rule != case_rule(case, learning_rate=0.25)
+    more = further(rule, params)
+    assert_same(*(r.update(params, r.init(params), params, **more) for r in (copy, rule)))
 
 
 @each_case
 def test_a_rule_reads_as_its_line_of_stages(case):
     rule = case_rule(case)
+    if hasattr(rule, "parts"):
+        assert repr(rule) == "partition(matrix: {matrix!r}, rest: {rest!r})".format(**rule.parts)
+        return
     assert repr(rule) == " | ".join(map(repr, rule.stages))
-    if not has_schedule(rule):
+    if not has_schedule(rule) and "<function" not in repr(rule):
         assert eval(f"update_rule({repr(rule).replace(' | ', ', ')})", vars(adamx)) == rule
 
 
@@ -177,20 +220,29 @@ def has_schedule(rule):
     return any(isinstance(leaf, Scheduled) for leaf in leaves)
 
 
+INTEGERS = ("channel_axis", "max_precond_dim", "min_dim_size_to_factor", "ns_steps")
+"""Arguments that are structure: Optax has to be told, as it takes every number for a hyperparameter."""
+
+
 @each_rule
 def test_injected_hyperparameters_give_the_plain_rule_bit_for_bit(name):
     params, grads = tree(), tree(1, steps=20)
-    injected = optax.inject_hyperparams(adamx.CATALOGUE[name].constructor)(1e-2)
+    constructor = adamx.CATALOGUE[name].constructor
+    structure = [argument for argument in INTEGERS if takes(constructor, argument)]
+    injected = optax.inject_hyperparams(constructor, static_args=structure)(1e-2)
 
     def trajectory(rule):
         update = jax.jit(rule.update)
         state, path = rule.init(params), []
         for step in range(20):
-            updates, state = update(at(grads, step), state, params)
+            g = at(grads, step)
+            updates, state = update(g, state, params, **further(rule_of(name), g))
             path.append(updates)
         return path
 
-    assert_same(trajectory(injected), trajectory(rule_of(name)))
+    # Products of matrices and quotients of norms, each rounded as its loop is fused.
+    compare = assert_close if name in ("muon", "stable_spam") else assert_same
+    compare(trajectory(injected), trajectory(rule_of(name)))
 
 
 # Stays finite
@@ -209,8 +261,11 @@ def mixed(pairs, steps):
     return params, grads
 
 
-WAITS = {"radam_wait"}
-"""Cases that take no step in the first five."""
+WAITS = {"radam_wait", "dog"}
+"""Cases that take no step in the first five, or one below the resolution of float16."""
+
+SHRINKS = {"fromage"}
+"""Rules that shrink the parameters in every step."""
 
 
 @each_line
@@ -226,7 +281,7 @@ def test_with_float64_every_dtype_stays_as_it_is_and_a_zero_gradient_gives_a_zer
 
 def check_dtypes(case, pairs):
     params, grads = mixed(pairs, steps=5)
-    usual = case_rule(case, weight_decay=0.0)
+    usual = case_rule(case, weight_decay=0.0, weight_decay_rate=None, extra_l2=0.0)
     for rule in (usual, without_floors(usual)):
         after, state, updates = run_cheaply(rule, params, grads)
         chex.assert_trees_all_equal_shapes_and_dtypes(after, params)
@@ -234,7 +289,7 @@ def check_dtypes(case, pairs):
         chex.assert_trees_all_equal_shapes_and_dtypes(state, jax.eval_shape(rule.init, params))
         assert_finite((after, state, updates))
         for name, u in jax.device_get(updates).items():
-            assert not np.any(u[:2]), f"{name}: {u}"
+            assert CASES[case].rule in SHRINKS or not np.any(u[:2]), f"{name}: {u}"
             assert rule is not usual or case in WAITS or np.any(u[2:]), f"{name}: {u}"
 
 
@@ -247,7 +302,7 @@ def without_floors(rule):
 
 @each_line
 def test_slots_are_float32_or_as_wide_as_the_parameter_and_second_moments_are_real(case):
-    rule = case_rule(case)
+    rule = of_matrices(case_rule(case))
     with jax.enable_x64(True):
         params = {name: normal((3,), 0, dtype) for name, dtype in WIDE.items()}
         slots = rule.init(params).slots
@@ -315,8 +370,8 @@ def test_huge_complex_gradients_after_a_zero_one_give_finite_updates(name, dtype
                 assert_finite(updates)
 
 
-UNNORMALISED = {"sgd", "momentum"}
-"""Their updates are as large as the gradients."""
+UNNORMALISED = {"acprop", "aggmo", "momentum", "polyak_sgd", "sgd"}
+"""Their updates are as large as the gradients, or those over a denominator that knows of smaller ones only."""
 
 
 def test_complex_elements_are_clipped_by_modulus():
@@ -338,6 +393,12 @@ def test_rules_run_where_dtypes_may_not_be_promoted(name):
     params = {d: jax.ShapeDtypeStruct((3,), d) for d in ("bfloat16", "float16", "float32")}
     with jax.numpy_dtype_promotion("strict"):
         state = jax.eval_shape(rule.init, params)
-        scheduled = rule_of(name, learning_rate=optax.linear_schedule(0.1, 0.01, 10))
-        for update in (rule.update, rule.trace, rule.step, scheduled.update):
-            assert jax.eval_shape(update, params, state, params)[1] == state
+        scheduled = rule_of(name, learning_rate=optax.linear_schedule(0.1, 0.01, 10), peak=0.1)
+        state_of = jax.eval_shape(scheduled.init, params)
+        for update, before in (
+            (rule.update, state),
+            (rule.trace, state),
+            (rule.step, state),
+            (scheduled.update, state_of),
+        ):
+            assert jax.eval_shape(update, params, before, params, **further(rule, params))[1] == before

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from adamx.hyperparameters import Decay, NonNegative, Number, Positive
-from adamx.numerics import abs_sq, average, debias_weight, mean_log_decay, rate_of, ratio, root
+from adamx.numerics import abs_sq, average, debias_weight, mean, mean_log_decay, rate_of, ratio, root
 from adamx.stages.base import Slot, Stage, stage
 from adamx.structure import static
 
@@ -59,7 +59,7 @@ class AmosStep(Stage):
 
     def __call__(self, x, s, k):
         axes = tuple(axis % x.g.ndim for axis in self.block_axes if -x.g.ndim <= axis < x.g.ndim)
-        square = jnp.mean(abs_sq(x.g), axis=axes, keepdims=True) if axes else abs_sq(x.g)
+        square = jnp.expand_dims(mean(abs_sq(x.g), axes), axes) if axes else abs_sq(x.g)
         nu, b = average(s["nu"], square, k["rate"]), s["decayed"]
         inverse = ratio(k["weight"], jnp.maximum(nu, self.eps))
         gamma = k["lr"] ** 2 * (square * inverse) / root(1 + self.c_coef * k["root_lr"] * b)

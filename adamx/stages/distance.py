@@ -1,23 +1,26 @@
 """Stages that estimate how far the solution is, in the place of a learning rate (D-Adaptation, Prodigy)."""
 
-import math
-
 import jax.numpy as jnp
 
 from adamx.hyperparameters import Decay, NonNegative, Number, Positive
-from adamx.numerics import below_overflow, debias_weight, mean_log_decay, over_root, ratio, root, scaled
+from adamx.numerics import clamped, debias_weight, inner, mean_log_decay, over_root, ratio, root, scaled
 from adamx.stages.base import Slot, Stage, Wrapper, stage
 from adamx.stages.moments import SecondMomentStage
 from adamx.structure import static
 
 
-def _inner(a, b):
-    return jnp.sum(jnp.real(jnp.conj(a) * b))
-
-
 def _root_of_rate(rate):
     """1 - sqrt(b) for rate = 1 - b, without cancellation."""
     return rate / (1 + root(1 - rate))
+
+
+def _l1_norm(x):
+    return jnp.sum(clamped(jnp.abs(x), margin=2 * max(1, x.size)))
+
+
+def _bounded(d):
+    """An estimate no larger than the root of the dtype's range, so that steps stay within the range."""
+    return jnp.minimum(d, float(jnp.finfo(d.dtype).max) ** 0.5 / 10)
 
 
 class _Estimate(Stage):
@@ -44,6 +47,10 @@ class _Estimate(Stage):
         first, second = (debias_weight(mean_log_decay(0.0, b.complement, 1.0), n) for b in (self.b1, self.b2))
         return root(second) / first
 
+    def _grown(self, d):
+        """The largest estimate after `d`."""
+        return jnp.inf if self.growth_rate is None else d * self.growth_rate
+
     def _advanced(self, sums, k, new):
         """Scalars after the step: those of `new` if there is one, else as they were."""
         moves = (sums["s_norm"] > 0) & (k["runs"] > 0)
@@ -67,7 +74,7 @@ class ProdigyDistance(_Estimate):
       b3: Decay rate of the sums; None for sqrt(b2).
       d0: First estimate.
       d_coef: Factor of the estimate.
-      growth_rate: Largest growth of d in one step.
+      growth_rate: Largest growth of d in one step; None for no limit.
       bias_correction: Whether B is there.
       safeguard_warmup: Leaves lr_t B out of s.
     """
@@ -78,7 +85,7 @@ class ProdigyDistance(_Estimate):
     b3: Decay | None = None
     d0: Positive = 1e-6
     d_coef: Number = 1.0
-    growth_rate: Positive = math.inf
+    growth_rate: Positive | None = None
     bias_correction: bool = static(default=False)
     safeguard_warmup: bool = static(default=False)
 
@@ -104,26 +111,27 @@ class ProdigyDistance(_Estimate):
         }
 
     def _s(self, x, s, k):
-        return jnp.where(k["runs"] > 0, s["s"] - k["rate3"] * s["s"], s["s"]) + k["of_s"] * x.g
+        return clamped(jnp.where(k["runs"] > 0, s["s"] - k["rate3"] * s["s"], s["s"]) + k["of_s"] * x.g)
 
     def measure(self, x, s, k):
         return {
-            "product": _inner(x.g, s["p_start"] - x.p),
-            "s_norm": below_overflow(jnp.sum(jnp.abs(self._s(x, s, k)))),
+            "product": inner(x.g, s["p_start"] - x.p),
+            "s_norm": _l1_norm(self._s(x, s, k)),
         }
 
     def combine(self, sums, k):
         d = k["distance"]
         numerator = k["numerator"] - k["rate3"] * k["numerator"] + k["of_product"] * sums["product"]
-        estimate = self.d_coef * ratio(numerator, sums["s_norm"])
+        numerator = clamped(numerator)
+        estimate = _bounded(self.d_coef * ratio(numerator, sums["s_norm"]))
         begun = jnp.where(d == self.d0, jnp.maximum(d, estimate), d)
         largest = jnp.maximum(k["distance_max"], estimate)
-        new = jnp.minimum(largest, begun * self.growth_rate)
+        new = jnp.minimum(largest, self._grown(begun))
         return self._advanced(sums, k, {"distance": new, "distance_max": largest, "numerator": numerator})
 
     def __call__(self, x, s, k):
         new = {"p_start": s["p_start"], "s": self._s(x, s, k)}
-        g = scaled(k["old"] * k["runs"], x.g)
+        g = clamped(scaled(k["old"] * k["runs"], x.g))
         return x.write(g=g, distance=k["distance"], factor=k["step"], step=k["step"]), new
 
 
@@ -143,7 +151,7 @@ class DAdaptation(Wrapper, _Estimate):
       b3: Decay rate of the sums; None for sqrt(b2).
       eps: Added to the root.
       d0: First estimate.
-      growth_rate: Largest growth of d in one step.
+      growth_rate: Largest growth of d in one step; None for no limit.
       bias_correction: Whether B is there.
     """
 
@@ -154,7 +162,7 @@ class DAdaptation(Wrapper, _Estimate):
     b3: Decay | None = None
     eps: NonNegative = 1e-8
     d0: Positive = 1e-6
-    growth_rate: Positive = math.inf
+    growth_rate: Positive | None = None
     bias_correction: bool = static(default=False)
 
     slots = property(lambda self: (*self.inner.slots, Slot("s")))
@@ -169,27 +177,27 @@ class DAdaptation(Wrapper, _Estimate):
         return self.inner.scalars(t, last) | _Estimate.scalars(self, t, last)
 
     def _s(self, x, s, k):
-        moved = s["s"] + k["rate3"] * (scaled(k["old"], x.g) - s["s"])
+        moved = s["s"] + k["rate3"] * (clamped(scaled(k["old"], x.g)) - s["s"])
         return jnp.where(k["runs"] > 0, moved, s["s"])
 
     def measure(self, x, s, k):
         k = k | {"old": k["step"]}
         v = self.inner.read_out({name: s[name] for name in s if name != "s"}, k)
         share, _ = over_root(s["s"], v, None, self.eps)
-        return {"product": _inner(x.g, share), "s_norm": below_overflow(jnp.sum(jnp.abs(self._s(x, s, k))))}
+        return {"product": inner(x.g, share), "s_norm": _l1_norm(self._s(x, s, k))}
 
     def combine(self, sums, k):
         d = k["distance"]
-        numerator = k["numerator"] + k["rate3"] * (k["step"] * sums["product"] - k["numerator"])
-        estimate = ratio(numerator, k["rate3"] * sums["s_norm"])
-        new = jnp.maximum(d, jnp.minimum(estimate, d * self.growth_rate))
+        numerator = clamped(k["numerator"] + k["rate3"] * (clamped(k["step"] * sums["product"]) - k["numerator"]))
+        estimate = _bounded(ratio(numerator, k["rate3"] * sums["s_norm"]))
+        new = jnp.maximum(d, jnp.minimum(estimate, self._grown(d)))
         return self._advanced(sums, k, {"distance": new, "numerator": numerator}) | {"old": k["step"]}
 
     def __call__(self, x, s, k):
         y, after = self.inner(x, {name: s[name] for name in s if name != "s"}, k)
         after = {name: jnp.where(k["runs"] > 0, value, s[name]) for name, value in after.items()}
         new = after | {"s": self._s(x, s, k)}
-        return y.write(g=scaled(k["old"], x.g), factor=k["advances"], step=k["step"]), new
+        return y.write(g=clamped(scaled(k["old"], x.g)), factor=k["advances"], step=k["step"]), new
 
 
 @stage

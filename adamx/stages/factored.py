@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from adamx.hyperparameters import Decay, NonNegative, Number
-from adamx.numerics import abs_sq, average, over_root, rate_of, ratio
+from adamx.numerics import abs_sq, average, mean, over_root, rate_of, ratio
 from adamx.stages.base import Slot, Stage, leaf_by_leaf, stage
 from adamx.stages.moments import average_scalars
 from adamx.structure import static
@@ -19,7 +19,7 @@ def _without(shape, axes):
 def rebuilt(rows, columns, column_axis, row_axis):
     """The matrix of rank 1 with these means over `column_axis` (rows) and over `row_axis` (columns), of the shape of both together."""
     rows, columns = jnp.expand_dims(rows, column_axis), jnp.expand_dims(columns, row_axis)
-    return ratio(rows, jnp.mean(rows, axis=row_axis, keepdims=True)) * columns
+    return ratio(rows, jnp.expand_dims(mean(rows, row_axis), row_axis)) * columns
 
 
 class _Factored(Stage):
@@ -53,7 +53,7 @@ class _Factored(Stage):
             nu = average(s[name], square, rate)
             return {n: s[n] for n in (f"{name}_row", f"{name}_col")} | {name: nu}, nu
         row, col = (
-            average(s[f"{name}_{which}"], jnp.mean(square, axis=axis), rate)
+            average(s[f"{name}_{which}"], mean(square, axis=axis), rate)
             for which, axis in zip(("row", "col"), axes, strict=True)
         )
         return {f"{name}_row": row, f"{name}_col": col, name: s[name]}, rebuilt(row, col, *axes)
@@ -205,7 +205,7 @@ class BlockSecondMoment(Stage):
 
     def __call__(self, x, s, k):
         axes = self._axes(x.g.shape)
-        nu = average(s["nu"], jnp.mean(abs_sq(x.g), axis=axes), k["rate"])
+        nu = average(s["nu"], mean(abs_sq(x.g), axis=axes), k["rate"])
         return x.write(v=jnp.expand_dims(nu * k["debias"], axes), v_debias=k["debias"]), {"nu": nu}
 
 

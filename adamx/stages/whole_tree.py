@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from adamx.hyperparameters import Decay, NonNegative, Number
-from adamx.numerics import abs_sq, average, below_overflow, debiased, ratio, root, scaled, sum_of_squares
+from adamx.numerics import abs_sq, average, below_overflow, debiased, hypot, mean, ratio, root, scaled, sum_of_squares
 from adamx.stages.base import Slot, Stage, stage
 from adamx.stages.moments import average_scalars
 
@@ -42,7 +42,7 @@ class InertiaMomentum(Stage):
     def measure(self, x, s, k):
         # As a mean, that large squares do not overflow, times the share of the leaf in millions of coordinates.
         v = self._moment(x, s, k)[1]
-        return {"v": below_overflow(jnp.mean(v)) * (v.size / 1e6), "size": jnp.asarray(v.size / 1e6, v.dtype)}
+        return {"v": mean(v) * (v.size / 1e6), "size": jnp.asarray(v.size / 1e6, v.dtype)}
 
     def combine(self, sums, k):
         return {"v_mean": ratio(sums["v"], sums["size"])}
@@ -73,7 +73,7 @@ class StableDecay(Stage):
     elementwise = False
 
     def measure(self, x, s, k):
-        return {"v": below_overflow(jnp.mean(x.v)) * (x.p.size / 1e6), "size": jnp.asarray(x.p.size / 1e6, x.v.dtype)}
+        return {"v": mean(x.v) * (x.p.size / 1e6), "size": jnp.asarray(x.p.size / 1e6, x.v.dtype)}
 
     def combine(self, sums, k):
         return {"strength": ratio(self.weight_decay, root(ratio(sums["v"], sums["size"])))}
@@ -156,21 +156,22 @@ class DistanceOverWeightedGradients(_Distance):
     learning_rate: Number = 1.0
     eps: NonNegative = 1e-4
 
-    scalar_slots = ("distance_squared", "weighted_sum")
+    scalar_slots = ("distance", "weighted_root")
 
     def initial(self):
-        return {"distance_squared": self.eps}
+        return {"distance": self.eps**0.5}
 
     def scalars(self, t, last):
         return last_of(self, last)
 
     def combine(self, sums, k):
-        distance = jnp.maximum(k["distance_squared"], sums["distance_squared"])
-        total = below_overflow(k["weighted_sum"] + distance * sums["g_squared"])
+        # By distances and roots, as squares of squares leave the range.
+        distance = jnp.maximum(k["distance"], root(sums["distance_squared"]))
+        total = hypot(k["weighted_root"], distance * root(sums["g_squared"]))
         return {
-            "distance_squared": distance,
-            "weighted_sum": total,
-            "lr": self.learning_rate * ratio(distance, root(total) + self.eps),
+            "distance": distance,
+            "weighted_root": total,
+            "lr": self.learning_rate * (distance * ratio(distance, total + self.eps)),
         }
 
 

@@ -1,7 +1,5 @@
 """Rules with sums over the whole tree, most of them in the place of a learning rate."""
 
-import math
-
 from adamx.rule import update_rule
 from adamx.stages import (
     CoupledDecay,
@@ -84,7 +82,7 @@ def prodigy(
     d0=1e-6,
     d_coef=1.0,
     weight_decay=0.0,
-    growth_rate=math.inf,
+    growth_rate=None,
     mask=None,
     *,
     bias_correction=False,
@@ -119,7 +117,7 @@ def dadapt_adamw(
     b2=0.999,
     eps=1e-8,
     d0=1e-6,
-    growth_rate=math.inf,
+    growth_rate=None,
     weight_decay=0.0,
     mask=None,
     *,
