@@ -5,10 +5,12 @@ import types
 import typing
 
 from adamx import hessians as hessians
+from adamx import modifiers as modifiers
 from adamx import stages as stages
 from adamx.catalogue import CATALOGUE as CATALOGUE
 from adamx.catalogue import create as create
 from adamx.evaluation import eval_params as eval_params
+from adamx.evaluation import state_bytes as state_bytes
 from adamx.groups import partition as partition
 from adamx.hyperparameters import Decay as Decay
 from adamx.rule import UpdateRule as UpdateRule
@@ -54,7 +56,7 @@ _LATE = ("plot", "probes", "problems")
 __all__ = sorted(
     {name for name, value in globals().items() if name[0] != "_" and not isinstance(value, types.ModuleType)}
     - set(stages.__all__)
-    | {"hessians", "stages", *_LATE}
+    | {"hessians", "modifiers", "stages", *_LATE}
 )
 """The rules, and what is done with them. Stages are reached as `adamx.Momentum` too, and listed by `adamx.stages`."""
 

@@ -1,6 +1,7 @@
-"""The table of all rules. It drives the tests, `python -m adamx`, the README's table and `create`."""
+"""All rules. The catalogue drives the tests, `python -m adamx`, the README's table and `create`."""
 
 import dataclasses
+import difflib
 import functools
 from collections.abc import Callable
 
@@ -142,28 +143,26 @@ CATALOGUE = {
 known_rules.update({name: functools.partial(entry.constructor, 1e-3) for name, entry in CATALOGUE.items()})
 
 
+def entry_of(name):
+    """The `Entry` called `name`.
+
+    Raises:
+      ValueError: unknown; names the nearest ones.
+    """
+    if name not in CATALOGUE:
+        near = difflib.get_close_matches(str(name).lower().replace("-", "_"), CATALOGUE, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+        raise ValueError(f"unknown rule {name!r}; {hint}`python -m adamx` lists all {len(CATALOGUE)}.")
+    return CATALOGUE[name]
+
+
 def create(name, learning_rate, **hyperparameters):
     """The rule called `name`.
 
     Raises:
-      ValueError: unknown; lists the names.
+      ValueError: unknown; names the nearest ones.
 
     >>> create("adam", 0.1, b2=0.99)
     Momentum(b1=0.9) | SecondMoment(b2=0.99) | DivideByRoot(eps=1e-08) | LearningRate(learning_rate=0.1)
     """
-    if name not in CATALOGUE:
-        raise ValueError(f"unknown rule {name!r}; the catalogue has {', '.join(CATALOGUE)}.")
-    return CATALOGUE[name].constructor(learning_rate, **hyperparameters)
-
-
-def table():
-    """The catalogue as a Markdown table, with the slots that each rule keeps by default."""
-    rows = [("rule", "year", "changes", "state", "source")]
-    for entry in CATALOGUE.values():
-        slots = [slot.name for stage in entry.constructor(1e-3).stages for slot in stage.slots]
-        rows.append((f"`{entry.name}`", str(entry.year), entry.changes, ", ".join(slots) or "none", entry.paper))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
-    ]
-    return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])
+    return entry_of(name).constructor(learning_rate, **hyperparameters)

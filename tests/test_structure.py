@@ -1,6 +1,7 @@
 """The package's own shape: floors, sizes, docstrings, exports, the README's table, and the size of what is compiled."""
 
 import ast
+import inspect
 import pathlib
 import subprocess
 import sys
@@ -12,7 +13,8 @@ import pytest
 from checks import each_rule
 
 import adamx
-from adamx import execution
+from adamx import execution, listing
+from adamx.__main__ import main
 
 ROOT = pathlib.Path(adamx.__file__).parent
 FILES = sorted(path for path in ROOT.rglob("*.py") if "__pycache__" not in path.parts)
@@ -33,7 +35,7 @@ FLOORS = (
     ("rule",),
     ("transforms",),
     ("groups",),
-    ("evaluation", "hessians"),
+    ("evaluation", "hessians", "modifiers"),
     ("kernels", "kernels.*"),
     ("variants.common",),
     ("variants.*", "variants"),
@@ -45,7 +47,8 @@ FLOORS = (
     ("sweep.spaces", "sweep.stopping", "sweep.lanes", "sweep.result"),
     ("sweep.setup", "sweep.checkpoint"),
     ("sweep.runner",),
-    ("plot", "__main__"),
+    ("plot", "listing"),
+    ("__main__",),
     ("sweep.figures",),
     ("sweep",),
     ("",),
@@ -138,13 +141,45 @@ def test_the_readmes_table_is_the_catalogue():
     text = readme.read_text()
     if "<!-- rules -->" in text:
         between = text.split("<!-- rules -->")[1].split("<!-- /rules -->")[0]
-        assert between.strip() == adamx.catalogue.table()
+        assert between.strip() == listing.table()
 
 
 def test_the_command_line_prints_the_table():
     printed = subprocess.run([sys.executable, "-m", "adamx"], check=True, capture_output=True, text=True).stdout
-    assert printed.strip() == adamx.catalogue.table()
+    assert printed.strip() == listing.table()
     assert all(f"| `{name}` " in printed for name in adamx.CATALOGUE)
+
+
+@each_rule
+def test_the_page_on_a_rule_has_its_line_formulas_and_defaults(name, capsys):
+    assert main(["show", name]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"{name}(") and inspect.getdoc(getattr(adamx, name)) in shown
+    assert "Line, with a learning rate of 0.001" in shown and "bytes a parameter" in shown
+
+
+def test_an_unknown_rule_gets_the_nearest_names(capsys):
+    assert main(["show", "adamm"]) == 2
+    assert "did you mean 'adam'" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="unknown rule 'Prodigi'; did you mean 'prodigy'"):
+        adamx.create("Prodigi", 1.0)
+    with pytest.raises(ValueError, match="unknown rule 'zzz'; `python -m adamx` lists all"):
+        adamx.create("zzz", 1.0)
+
+
+@each_rule
+def test_the_bytes_of_the_table_are_those_that_init_allocates(name):
+    rule, shapes = adamx.create(name, 1e-3), {"w": (12, 8), "b": (5,), "s": ()}
+    params = {k: jnp.zeros(shape) for k, shape in shapes.items()}
+    allocated = sum(x.nbytes for x in jax.tree.leaves(rule.init(params)))
+    assert listing.bytes_per_parameter(rule, shapes) == allocated / sum(p.size for p in params.values())
+
+
+def test_small_states_are_small():
+    size = {name: listing.bytes_per_parameter(adamx.create(name, 1e-3)) for name in adamx.CATALOGUE}
+    assert max(size[name] for name in ("adafactor", "sm3")) < 4.1 and size["sm3"] > 4 > 0.1 > size["adafactor"]
+    assert size["adam_mini"] < 4.1 and size["came"] < 4.1
+    assert 4 < size["muon"] < 4.02 and 7.9 < size["adam"] < 8.1
 
 
 @each_rule

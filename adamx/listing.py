@@ -1,0 +1,56 @@
+"""The catalogue to read: a table of all rules, and a page on each."""
+
+import inspect
+
+import jax
+import jax.numpy as jnp
+
+from adamx.catalogue import CATALOGUE, entry_of
+from adamx.evaluation import state_bytes
+
+EXAMPLE = {"kernel": (1024, 1024), "bias": (1024,)}
+"""Shapes of the parameters for which the table says how large a state is."""
+
+
+def bytes_per_parameter(rule, shapes=None):
+    """Bytes of state for each parameter, with float32 parameters of these shapes (by default one layer of 1024 units)."""
+    params = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in (shapes or EXAMPLE).items()}
+    return state_bytes(rule, params) / sum(p.size for p in params.values())
+
+
+def slots_of(rule):
+    """Names of a rule's slots, in order."""
+    return list(dict.fromkeys(slot.name for stage in rule.stages for slot in stage.slots))
+
+
+def table():
+    """The catalogue as a Markdown table, with the slots that each rule keeps by default and what they take."""
+    rows = [("rule", "year", "changes", "state", "bytes", "source")]
+    for entry in CATALOGUE.values():
+        rule = entry.constructor(1e-3)
+        size = f"{bytes_per_parameter(rule):.2f}"
+        slots = ", ".join(slots_of(rule)) or "none"
+        rows.append((f"`{entry.name}`", str(entry.year), entry.changes, slots, size, entry.paper))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
+    ]
+    return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])
+
+
+def page(name):
+    """What there is to know of a rule: its line of stages, formulas, defaults, and how it differs elsewhere.
+
+    Raises:
+      ValueError: unknown; names the nearest ones.
+    """
+    entry = entry_of(name)
+    rule = entry.constructor(1e-3)
+    parts = [
+        f"{name}{inspect.signature(entry.constructor)}",
+        inspect.getdoc(entry.constructor),
+        f"Line, with a learning rate of 0.001:\n    {rule}".replace(" | ", "\n  | "),
+        f"State: {', '.join(slots_of(rule)) or 'none'}; {bytes_per_parameter(rule):.2f} bytes a parameter (float32, 1024 units).",
+        f"Changes: {entry.changes} ({entry.group}). Source: {entry.paper}, {entry.year}.",
+    ]
+    return "\n\n".join(parts)

@@ -1,0 +1,181 @@
+"""Ideas that go with any rule: each makes a new rule of one, with a stage more, another one, or one wrapped.
+
+>>> from adamx import modifiers
+>>> modifiers.cautious(lion(1e-4))
+LionMomentum(b1=0.9, b2=0.99) | Sign() | Cautious(floor=0.001) | DecoupledDecay(weight_decay=0.001) | LearningRate(learning_rate=0.0001)
+>>> modifiers.centralize(modifiers.amsgrad(nadam(1e-3))).stages[0]
+Centralize()
+
+A modifier that a rule has no place for is refused with a `WiringError`. `NAMES` has the combinations that the literature has a name for.
+"""
+
+from adamx import wiring
+from adamx.rule import UpdateRule, update_rule
+from adamx.stages import (
+    Cautious,
+    CautiousDecay,
+    Centralize,
+    ClipGlobalNorm,
+    ClipUpdateRms,
+    DecoupledDecay,
+    HeavyBall,
+    Momentum,
+    NegateGradient,
+    Nesterov,
+    NesterovMomentum,
+    RawMomentum,
+    RawNesterovMomentum,
+    RunningMax,
+    SecondMomentStage,
+    SignOfGradient,
+    TrustRatio,
+    VarianceReduced,
+    decay,
+)
+from adamx.wiring import WiringError
+
+
+def cautious(rule, floor=1e-3):
+    """Leaves out the coordinates in which the update goes against the gradient (`Cautious`; Liang et al., arXiv:2411.16085)."""
+    return _after_direction(rule, Cautious(floor), "cautious")
+
+
+def grams(rule):
+    """Gives the update the sign of the present gradient (`SignOfGradient`; Cao et al., arXiv:2412.17107)."""
+    return _after_direction(rule, SignOfGradient(), "grams")
+
+
+def clip_rms(rule, threshold=1.0):
+    """Scales each leaf's update down to a root mean square (`ClipUpdateRms`; Adafactor, arXiv:1804.04235)."""
+    return _after_direction(rule, ClipUpdateRms(threshold), "clip_rms")
+
+
+def trust_ratio(rule):
+    """Gives each leaf's update, decay included, the norm of its parameter (`TrustRatio`; LAMB, arXiv:1904.00962)."""
+    return _inserted(rule, _rate_at(rule, "trust_ratio"), TrustRatio(), "trust_ratio")
+
+
+def cautious_decay(rule, weight_decay):
+    """Decays only where the step goes towards zero too (`CautiousDecay`; arXiv:2510.12402), in the place of a decoupled decay."""
+    at = _rate_at(rule, "cautious_decay")
+    kept = [stage for stage in rule.stages[:at] if not _has(stage, DecoupledDecay)]
+    return _rebuilt(rule, (*kept, CautiousDecay(weight_decay), *rule.stages[at:]))
+
+
+def centralize(rule, channel_axis=-1):
+    """Takes the mean over the inputs of each output off the gradient (`Centralize`; Yong et al., arXiv:2004.01461)."""
+    return _inserted(rule, 0, Centralize(channel_axis), "centralize")
+
+
+def clip_global_norm(rule, max_norm=1.0):
+    """Scales the gradient down to a norm over the whole tree (`ClipGlobalNorm`)."""
+    return _inserted(rule, 0, ClipGlobalNorm(max_norm), "clip_global_norm")
+
+
+def mars(rule, gamma=0.025, b1=0.95):
+    """Reduces the variance of the gradient by its change since the last step (`VarianceReduced`; Yuan et al., arXiv:2411.10438).
+
+    b1 is the decay rate of the rule's momentum.
+    """
+    return _inserted(rule, 0, VarianceReduced(b1, gamma, vectors=True), "mars")
+
+
+def maximize(rule):
+    """Ascends instead of descending (`NegateGradient`)."""
+    return _inserted(rule, 0, NegateGradient(), "maximize")
+
+
+def nesterov(rule):
+    """Reads the momentum out with Nesterov's look-ahead, as `nadam` does."""
+    for kind, ahead in ((Momentum, NesterovMomentum), (RawMomentum, RawNesterovMomentum), (HeavyBall, Nesterov)):
+        if sum(_has(stage, kind) for stage in _stages(rule, "nesterov")) == 1:
+            (rate,) = vars(rule.get(kind)).values()
+            return rule.replace(kind, ahead(rate))
+    raise WiringError(f"nesterov needs a rule with one Momentum, RawMomentum or HeavyBall, got {rule!r}.")
+
+
+def amsgrad(rule):
+    """Divides by the largest second moment so far (`RunningMax`; Reddi et al., openreview ryQu7f-RZ)."""
+    stages = _stages(rule, "amsgrad")
+    found = [i for i, stage in enumerate(stages) if isinstance(stage, SecondMomentStage)]
+    if len(found) != 1 or _has(stages[found[0]], RunningMax) or "nu" not in {s.name for s in stages[found[0]].slots}:
+        raise WiringError(
+            f"amsgrad needs a rule with one second moment that is kept whole and is no maximum yet, got {rule!r}."
+        )
+    i = found[0]
+    return _rebuilt(rule, (*stages[:i], RunningMax(stages[i]), *stages[i + 1 :]))
+
+
+MODIFIERS = {
+    "amsgrad": amsgrad,
+    "cautious": cautious,
+    "cautious_decay": cautious_decay,
+    "centralize": centralize,
+    "clip_global_norm": clip_global_norm,
+    "clip_rms": clip_rms,
+    "grams": grams,
+    "mars": mars,
+    "maximize": maximize,
+    "nesterov": nesterov,
+    "trust_ratio": trust_ratio,
+}
+"""Name -> modifier."""
+
+NAMES = {
+    "AMSBound": ("amsgrad", "adabound", "openreview Bkg3g2R9FX"),
+    "AMSGrad": ("amsgrad", "adam", "openreview ryQu7f-RZ"),
+    "AMSGradW": ("amsgrad", "adamw", "openreview ryQu7f-RZ"),
+    "C-AdamW": ("cautious", "adamw", "arXiv:2411.16085"),
+    "C-Lion": ("cautious", "lion", "arXiv:2411.16085"),
+    "CWD-AdamW": ("cautious_decay", "adamw", "arXiv:2510.12402"),
+    "GC-SGD": ("centralize", "sgd", "arXiv:2004.01461"),
+    "GCAdam": ("centralize", "adam", "arXiv:2004.01461"),
+    "Grams": ("grams", "adamw", "arXiv:2412.17107"),
+    "LAMB": ("trust_ratio", "adamw", "arXiv:1904.00962"),
+    "MARS-Lion": ("mars", "lion", "arXiv:2411.10438"),
+    "NAdam": ("nesterov", "adam", "Dozat, ICLR workshop 2016"),
+    "NAdamW": ("nesterov", "adamw", "Dozat, ICLR workshop 2016"),
+}
+"""Name in the literature -> modifier, rule, source."""
+
+
+def _stages(rule, name):
+    if not isinstance(rule, UpdateRule):
+        raise TypeError(
+            f"{name} takes a rule, got {type(rule).__name__}; modify the rules of a chain or partition one by one."
+        )
+    return rule.stages
+
+
+def _has(stage, kind):
+    return any(isinstance(inner, kind) for inner in wiring.nested(stage))
+
+
+def _rebuilt(rule, stages):
+    return update_rule(*stages).store(**dict(rule.storages))
+
+
+def _inserted(rule, at, stage, name):
+    stages = _stages(rule, name)
+    return _rebuilt(rule, (*stages[:at], stage, *stages[at:]))
+
+
+def _rate_at(rule, name):
+    """Position of the stage that brings the learning rate, where the update is there before it."""
+    stages = _stages(rule, name)
+    at = next((i for i, stage in enumerate(stages) if "lr" in stage.writes), len(stages))
+    if not any("u" in stage.writes for stage in stages[:at]):
+        raise WiringError(
+            f"{name} changes the update before the learning rate; this rule has none apart from it: {rule!r}."
+        )
+    return at
+
+
+def _after_direction(rule, stage, name):
+    """The rule with `stage` before its decay and learning rate."""
+    at = _rate_at(rule, name)
+    while at and any(type(inner).__module__ == decay.__name__ for inner in wiring.nested(rule.stages[at - 1])):
+        at -= 1
+    if not any("u" in before.writes for before in rule.stages[:at]):
+        raise WiringError(f"{name} has no place in this rule, whose update is there only with its decay: {rule!r}.")
+    return _inserted(rule, at, stage, name)
