@@ -4,7 +4,7 @@
 >>> modifiers.cautious(lion(1e-4))
 LionMomentum(b1=0.9, b2=0.99) | Sign() | Cautious(floor=0.001) | DecoupledDecay(weight_decay=0.001) | LearningRate(learning_rate=0.0001)
 >>> modifiers.centralize(modifiers.amsgrad(nadam(1e-3))).stages[0]
-Centralize()
+Centralize(channel_axis=-1)
 
 A modifier that a rule has no place for is refused with a `WiringError`. `NAMES` has the combinations that the literature has a name for.
 """

@@ -306,7 +306,7 @@ def main(arguments=None):
         import fooled
 
         return fooled.main(
-            list(dict.fromkeys(options.all or adamx.CATALOGUE)), options.steps or SHORT, options.seeds, results
+            list(dict.fromkeys(options.all or experiment.SURVEYED)), options.steps or SHORT, options.seeds, results
         )
     result = run(options.steps or STEPS, options.seeds, results=results)
     results.table("numbers", numbers(result))

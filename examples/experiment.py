@@ -17,6 +17,12 @@ from tqdm import tqdm
 
 from adamx import files, plot, problems
 
+SURVEYED = (
+    "sgd momentum adagrad rmsprop adadelta adam adamw adamax adamaxw nadam nadamw adan lion ademamix amsgrad amsgradw yogi adabelief "
+    "novograd adopt radam lamb"
+).split()
+"""The rules that an experiment surveys if it is not told which: the best known ones."""
+
 # Arguments
 
 

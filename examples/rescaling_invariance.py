@@ -176,7 +176,7 @@ def angles(problem, rule, steps):
 # The whole experiment
 
 
-def run(steps=STEPS, rules=tuple(adamx.CATALOGUE), results=experiment.Results()):  # noqa: B008
+def run(steps=STEPS, rules=tuple(experiment.SURVEYED), results=experiment.Results()):  # noqa: B008
     """Measures everything, with progress bars.
 
     Args:
@@ -311,7 +311,7 @@ def main(argv=None):
     parser.add_argument(
         "--steps", type=experiment.number(most=10**6), default=STEPS, help="of the runs whose angles are measured"
     )
-    parser.add_argument("--rules", nargs="+", default=tuple(adamx.CATALOGUE), choices=adamx.CATALOGUE, metavar="RULE")
+    parser.add_argument("--rules", nargs="+", default=experiment.SURVEYED, choices=adamx.CATALOGUE, metavar="RULE")
     args = parser.parse_args(argv)
     results = experiment.Results(args.out, args.tensorboard)
     result = run(args.steps, list(dict.fromkeys(args.rules)), results)

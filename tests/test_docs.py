@@ -12,10 +12,10 @@ import optax
 import pytest
 
 import adamx
-from adamx.catalogue import table
+from adamx.listing import table
 
 README = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
-PUBLIC = {name: getattr(adamx, name) for name in adamx.__all__}
+PUBLIC = {name: getattr(adamx, name) for name in [*adamx.__all__, *adamx.stages.__all__]}
 MODULES = sorted(m.name for m in pkgutil.walk_packages(adamx.__path__, "adamx.") if not m.name.endswith("__main__"))
 
 
