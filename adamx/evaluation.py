@@ -26,8 +26,8 @@ def eval_params(rule, state, params):
     >>> rule = lookahead(0.1, sync_period=2)
     >>> params = jnp.array([1.0])
     >>> updates, state = rule.update(params, rule.init(params), params)
-    >>> print((params + updates).round(3), eval_params(rule, state, params + updates))
-    [0.9] [1.]
+    >>> [round(float(p[0]), 3) for p in (params + updates, eval_params(rule, state, params + updates))]
+    [0.9, 1.0]
     """
     if isinstance(rule, Chain):
         for part, inner in zip(rule.parts, state, strict=True):

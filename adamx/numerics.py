@@ -231,7 +231,9 @@ def _quotient(numerator, denominator):
         # Part by part: complex division leaves the range where the quotient does not.
         return lax.complex(*(_quotient(part(numerator), denominator) for part in (jnp.real, jnp.imag)))
     if denominator.ndim and numerator.ndim and denominator.shape != numerator.shape:
-        denominator = jnp.broadcast_to(denominator, numerator.shape)
+        # By operations that broadcast: an array made larger first would be sharded otherwise than the numerator.
+        none = denominator == 0
+        return numerator / jnp.where(none, 1, denominator) * jnp.where(none, 0, 1).astype(denominator.dtype)
     quotient = lax.div(numerator, denominator)
     zero = lax.full_like(denominator, 0)
     # Not jnp.where, which is a function of its own in the lowered program: a call for every leaf.

@@ -78,7 +78,9 @@ def gathered(structure, signals, t):
             return None if present else jax.tree.unflatten(structure, values)
         return getattr(widest, name) if name in OF_STEP else jax.tree.unflatten(structure, values)
 
-    own = dict.fromkeys(name for x in present for name in x.own)
+    # What is no array is between stages: a tree like the parameters has no place for it.
+    arrays = [{name for name, value in x.own.items() if value is None or isinstance(value, jax.Array)} for x in present]
+    own = [name for name in dict.fromkeys(name for x in present for name in x.own) if all(name in a for a in arrays)]
     fields = {name: tree(name) for name in FIELDS if name != "t"} | {"own": {name: tree(name) for name in own}}
     return Signal(t=t if widest is None else widest.t, **fields)
 
@@ -97,7 +99,7 @@ def separated(signals):
 
     def of_leaf(i):
         fields = {name: column[i] for name, column in columns.items()}
-        own = {name: fields.pop(name) for name in signals.own}
+        own = {name: fields.pop(name, None) for name in signals.own}
         real = real_dtype(fields["raw"].dtype)
         return Signal(**fields, **{name: x.astype(real) for name, x in of_step.items()}, own=own)
 

@@ -77,12 +77,12 @@ def init(stages, storages, params):
     """The state before the first update; no buffer of `params`, whose leaves may be abstract, is kept."""
     with_paths, structure = jax.tree_util.tree_flatten_with_path(params)
     leaves = [p for _, p in with_paths]
-    for path, p in with_paths:
-        differentiable(p, f"parameter params{jax.tree_util.keystr(path)}")
     slots = {}
     for stage in stages:
         if not stage.slots:
             continue
+        for path, p in with_paths:
+            differentiable(p, f"parameter params{jax.tree_util.keystr(path)}")
         first = at_count(stage.initial(), 0)
         columns = {slot.name: [] for slot in stage.slots}
         for (which,), p in zip(activity([stage], structure, leaves), leaves, strict=True):

@@ -19,6 +19,14 @@ each_case = pytest.mark.parametrize("case", list(CASES))
 first_with = {jax.tree.structure(build(case)): name for name, case in reversed(CASES.items())}
 each_line = pytest.mark.parametrize("case", sorted(first_with.values()))
 """The cases whose lines of stages differ; cases that differ in numbers only are one."""
+APART = {"muon", "polyak_sgd"}
+"""Rules that are a partition, and that cannot do without the loss: test_properties and test_apart see to them."""
+plain = [name for name in adamx.CATALOGUE if name not in APART]
+each_plain_rule = pytest.mark.parametrize("name", plain)
+each_plain_case = pytest.mark.parametrize("case", [case for case in CASES if CASES[case].rule not in APART])
+each_plain_line = pytest.mark.parametrize(
+    "case", [n for n in sorted(first_with.values()) if CASES[n].rule not in APART]
+)
 SHAPES = {"kernel": (2, 3), "bias": (3,), "scale": ()}
 PAIR = {"kernel": (2, 3), "scale": ()}
 """Shapes of a tree that compiles sooner: a matrix and a scalar."""
@@ -46,7 +54,9 @@ def takes(function, argument):
 def further(rule, grads):
     """The further arguments that the stages of a rule need in a step: a loss, a curvature made of the gradients."""
     given = {"value": jnp.float32(0.5), "hessian": grads}
-    return {name: given[name] for stage in rule.stages for name in (*stage.scalar_extras, *stage.extras)}
+    return {
+        name: given[name] for stage in getattr(rule, "stages", ()) for name in (*stage.scalar_extras, *stage.extras)
+    }
 
 
 def normal(shape, seed, dtype=np.float32):

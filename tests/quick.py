@@ -25,6 +25,7 @@ TESTS = {
     "test_looking": "test_problem_errors test_a_failed_write_leaves_the_old_file_and_no_other",
     "test_measures": "test_measures_are_what_their_names_say",
     "test_meshes": "",
+    "test_modifiers": "test_what_modifiers_do test_what_has_no_place_is_refused test_every_named_combination_can_be_built",
     "test_numerics": "test_debias_weight_is_exact_in_float32_for_every_rate_and_step test_the_complement_of_a_number_is_exact_as_decimal",
     "test_package": "test_every_public_name_is_there_and_documented",
     "test_parity": "test_yogi_from_zero_is_that_of_optax",

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from checks import raises, rule_of, takes, tree
+from checks import plain, raises, rule_of, takes, tree
 
 import adamx
 from adamx import (
@@ -21,19 +21,19 @@ PARAMS = {"dense": {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)}}
 # Hyperparameters
 
 
-@pytest.mark.parametrize("name", list(adamx.CATALOGUE))
+@pytest.mark.parametrize("name", plain)
 def test_a_hyperparameter_out_of_range_names_its_stage_and_field(name):
     constructor = adamx.CATALOGUE[name].constructor
     for argument, bad in (("b1", 1.0), ("b1", -0.1), ("b2", 1.0), ("decay", 1.5), ("rho", np.float32(1))):
-        if takes(constructor, argument):
+        if takes(constructor, argument) and (name, argument) != ("sophia", "rho"):
             with raises(ValueError, ": ", " must be a decay rate in [0, 1)", f"got {bad}"):
                 constructor(0.1, **{argument: bad})
     for argument, bad in (("eps", -1e-8), ("eps_root", -1.0), ("eps", float("nan"))):
         if takes(constructor, argument):
-            with raises(ValueError, ": eps", " must be a number >= 0", f"got {bad}"):
+            with raises(ValueError, ": eps", " must be a number >", f"got {bad}"):
                 constructor(0.1, **{argument: bad})
     for bad in (float("nan"), float("inf")):
-        with raises(ValueError, "LearningRate: learning_rate must be a number, an array or a schedule", f"got {bad}"):
+        with raises(ValueError, ": learning_rate must be a number", f"got {bad}"):
             constructor(bad)
 
 
@@ -121,7 +121,7 @@ def test_a_decay_rate_in_low_precision():
 
 
 @pytest.mark.parametrize("leaf", [None, object(), 7, -1.0, jax.ShapeDtypeStruct((), jnp.float32)])
-@pytest.mark.parametrize("name", list(adamx.CATALOGUE))
+@pytest.mark.parametrize("name", plain)
 def test_nothing_is_checked_when_jax_rebuilds_a_rule_of_other_things(name, leaf):
     leaves, structure = jax.tree.flatten(rule_of(name))
     rebuilt = structure.unflatten([leaf] * len(leaves))
@@ -157,7 +157,7 @@ def test_options_that_do_not_go_together():
 
 
 def test_an_unknown_rule():
-    with raises(ValueError, "unknown rule 'adam2'; the catalogue has sgd, ", "adam, adamw", "lamb"):
+    with raises(ValueError, "unknown rule 'adam2'; did you mean 'adam'", "`python -m adamx` lists all"):
         adamx.create("adam2", 0.1)
 
 

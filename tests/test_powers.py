@@ -377,7 +377,7 @@ def test_stages_hand_each_other_fields_of_their_own():
         {k: -u for k, u in updates.items() if u is not None}, {k: b for k, b in signals.basis.items() if b is not None}
     )
     assert signals.basis["bias"] is None
-    with raises(WiringError, "ReadBasis (stage 1) reads `basis`, which no stage before it writes", "no stage of adamx"):
+    with raises(WiringError, "ReadBasis (stage 1) reads `basis`, which no stage before it writes", "IntoEigenbasis"):
         update_rule(ReadBasis())
     with raises(AttributeError, "no stage wrote a field 'bases'", "basis"):
         _ = signals.bases

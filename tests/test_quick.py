@@ -11,7 +11,7 @@ import adamx
 FILES = {path.stem: path for path in pathlib.Path(__file__).parent.glob("test_*.py")}
 
 
-def tests_of(file):
+def names_in(file):
     return {node.name for node in ast.walk(ast.parse(FILES[file].read_text())) if isinstance(node, ast.FunctionDef)}
 
 
@@ -24,9 +24,9 @@ def test_every_file_of_tests_is_in_the_list_of_quick_ones():
 @pytest.mark.quick
 @pytest.mark.parametrize("file", TESTS)
 def test_every_quick_test_is_there(file):
-    assert set(TESTS[file].split()) <= tests_of(file)
+    assert set(TESTS[file].split()) <= names_in(file)
 
 
 @pytest.mark.quick
 def test_every_quick_test_of_all_rules_is_there():
-    assert set().union(*map(tests_of, FILES)) >= OF_ALL_RULES
+    assert set().union(*map(names_in, FILES)) >= OF_ALL_RULES

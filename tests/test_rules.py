@@ -7,7 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from checks import PAIR, assert_close, assert_same, case_rule, each_case, each_rule, rule_of, run, takes, tree
+from checks import (
+    PAIR,
+    assert_close,
+    assert_same,
+    case_rule,
+    each_plain_case,
+    each_plain_rule,
+    rule_of,
+    run,
+    takes,
+    tree,
+)
 
 import adamx
 from adamx import (
@@ -56,7 +67,7 @@ def test_every_mu_dtype_reaches_every_momentum(name):
 # Steps
 
 
-@each_case
+@each_plain_case
 def test_a_step_is_update_and_apply(case):
     rule, params, grads = case_rule(case), tree()["kernel"], tree(1)["kernel"]
     state = rule.init(params)
@@ -94,11 +105,13 @@ def test_a_step_leaves_what_is_masked_out_as_it_is():
 # Looking inside, batching, chaining
 
 
-@each_rule
+@each_plain_rule
 def test_signals_show_the_moments_and_leave_the_update_as_it_is(name):
     rule, params, grads = rule_of(name), tree(shapes=PAIR), tree(1, shapes=PAIR)
     updates, state, signals = rule.trace(grads, rule.init(params), params)
-    assert_same((updates, state), rule.update(grads, rule.init(params), params))
+    # QHAdam's mixture is rounded as its loop is fused.
+    compare = assert_close if name == "qhadam" else assert_same
+    compare((updates, state), rule.update(grads, rule.init(params), params))
     assert_same(signals.raw, grads)
     written = frozenset().union(*(stage.writes for stage in rule.stages))
     for field in ("mu", "m", "v", "u", "lr"):

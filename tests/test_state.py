@@ -15,8 +15,8 @@ from checks import (
     case_rule,
     cheaply,
     description,
-    each_line,
-    each_rule,
+    each_plain_line,
+    each_plain_rule,
     rule_of,
     takes,
     tree,
@@ -27,7 +27,7 @@ import adamx
 SCHEDULE = optax.linear_schedule(1e-2, 1e-3, 10)
 
 
-@each_rule
+@each_plain_rule
 def test_the_layout_is_the_same_for_numbers_arrays_schedules_and_masks(name):
     constructor, params = adamx.CATALOGUE[name].constructor, tree()
     expected = description(rule_of(name).init(params))
@@ -45,7 +45,7 @@ def test_the_layout_is_the_same_for_numbers_arrays_schedules_and_masks(name):
         assert description(jax.eval_shape(rule.update, tree(1), state, params)[1]) == expected
 
 
-@each_line
+@each_plain_line
 def test_the_layout_is_the_same_compiled_or_not_and_before_and_after_updates(case):
     rule, params = case_rule(case), tree(shapes=PAIR)
     state = rule.init(params)
@@ -62,7 +62,7 @@ def test_the_layout_is_the_same_compiled_or_not_and_before_and_after_updates(cas
     assert description(jax.eval_shape(rule.update, params, rule.init(low), low)[1]) == expected
 
 
-@each_line
+@each_plain_line
 def test_a_second_call_never_compiles_again(case):
     rule, params, grads = case_rule(case), tree(shapes=PAIR), tree(1, shapes=PAIR)
     update = cheaply(rule.update)
@@ -71,7 +71,7 @@ def test_a_second_call_never_compiles_again(case):
     assert update._cache_size() == 1
 
 
-@each_rule
+@each_plain_rule
 def test_parameters_and_state_can_be_donated_and_nothing_is_shared(name):
     rule, params, grads = rule_of(name), tree(shapes=PAIR), tree(1, shapes=PAIR)
     state = rule.init(params)
@@ -90,7 +90,7 @@ def test_parameters_and_state_can_be_donated_and_nothing_is_shared(name):
     train(params, after)
 
 
-@each_rule
+@each_plain_rule
 def test_the_count_stays_at_its_maximum(name):
     rule, params = rule_of(name), tree(shapes=PAIR)
     last = jnp.iinfo(jnp.int32).max
@@ -101,7 +101,7 @@ def test_the_count_stays_at_its_maximum(name):
     assert state.count == last
 
 
-@each_rule
+@each_plain_rule
 def test_an_update_can_be_skipped_by_cond(name):
     rule, params, grads = rule_of(name), tree()["kernel"], tree(1)["kernel"]
 
@@ -117,7 +117,7 @@ def test_an_update_can_be_skipped_by_cond(name):
 # Absent gradients
 
 
-@each_line
+@each_plain_line
 @pytest.mark.parametrize("absent", [None, optax.MaskedNode()], ids=["None", "MaskedNode"])
 def test_a_leaf_without_a_gradient_keeps_its_slots_and_gets_no_update(case, absent):
     rule, params, grads = case_rule(case), tree(shapes=PAIR), tree(2, shapes=PAIR)
@@ -133,7 +133,7 @@ def test_a_leaf_without_a_gradient_keeps_its_slots_and_gets_no_update(case, abse
     assert_same(stepped["scale"], params["scale"])
 
 
-@each_line
+@each_plain_line
 def test_parameters_that_are_none_stay_none(case):
     rule, params = case_rule(case), {"kernel": tree()["kernel"], "frozen": None}
     state = rule.init(params)
@@ -141,7 +141,7 @@ def test_parameters_that_are_none_stay_none(case):
     assert updates["frozen"] is None and all(slot["frozen"] is None for slot in state.slots.values())
 
 
-@each_rule
+@each_plain_rule
 def test_extra_arguments_for_other_transformations_are_accepted(name):
     rule, params = rule_of(name), tree(shapes=PAIR)
     state = rule.init(params)
@@ -176,7 +176,7 @@ def test_training_goes_on_bit_for_bit_after_pickle_and_orbax(tmp_path):
 # Devices
 
 
-@each_rule
+@each_plain_rule
 def test_updates_and_slots_are_sharded_as_the_parameters(name):
     shapes = {"kernel": (8, 2), "bias": (8,)}
     params, grads, rule = tree(0, shapes=shapes), tree(1, shapes=shapes), rule_of(name)
@@ -197,7 +197,7 @@ def test_updates_and_slots_are_sharded_as_the_parameters(name):
                 assert leaves[leaf].ndim == 0 or leaves[leaf].sharding == p.sharding
 
 
-@each_rule
+@each_plain_rule
 def test_training_in_a_shard_map_scans(name):
     rule, params = rule_of(name), tree(0, shapes={"kernel": (8, 2)})
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))

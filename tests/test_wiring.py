@@ -73,7 +73,7 @@ def test_a_stage_too_late_in_the_line():
         WiringError, "CoupledDecay (stage 4) must stand before the stage that writes `u`", "but comes after it"
     ):
         update_rule(*ADAM, CoupledDecay(0.1))
-    with raises(WiringError, "TrustRatio (stage 5) must stand before the stage that writes `lr` (LearningRate)"):
+    with raises(WiringError, "TrustRatio (stage 5) must stand before the stage that writes `lr` (", "LearningRate"):
         update_rule(*ADAM, LearningRate(0.1), TrustRatio())
 
 

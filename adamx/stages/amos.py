@@ -1,5 +1,6 @@
 """Amos: one stage for step and decay, which depend on each other."""
 
+import jax
 import jax.numpy as jnp
 
 from adamx.hyperparameters import Decay, NonNegative, Number, Positive
@@ -61,7 +62,10 @@ class AmosStep(Stage):
         axes = tuple(axis % x.g.ndim for axis in self.block_axes if -x.g.ndim <= axis < x.g.ndim)
         square = jnp.expand_dims(mean(abs_sq(x.g), axes), axes) if axes else abs_sq(x.g)
         nu, b = average(s["nu"], square, k["rate"]), s["decayed"]
-        inverse = ratio(k["weight"], jnp.maximum(nu, self.eps))
+        # The floor is a constant, whose derivative would leave the range.
+        large = nu > self.eps
+        floor = jax.lax.stop_gradient(k["weight"] / self.eps)
+        inverse = jnp.where(large, ratio(k["weight"], jnp.where(large, nu, 1)), floor)
         gamma = k["lr"] ** 2 * (square * inverse) / root(1 + self.c_coef * k["root_lr"] * b)
         step = (gamma / 2 + self.extra_l2) * x.p + k["lr"] * self.eta * (root(inverse) * x.g)
         u = -step / (1 + self.d_coef * k["root_step"] * b)

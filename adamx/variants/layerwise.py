@@ -23,7 +23,7 @@ from adamx.stages import (
     TakeGradient,
     TrustRatio,
 )
-from adamx.variants.common import decayed, rated, where
+from adamx.variants.common import decayed, rated, where, with_mu_dtype
 
 __all__ = [
     "adamc",
@@ -202,19 +202,19 @@ def scale_by_adamc(b1=0.9, b2=0.999, eps=1e-8):
     return update_rule(Momentum(b1), SecondMoment(b2), DivideByRoot(eps))
 
 
-def scale_by_signum(beta=0.9):
+def scale_by_signum(beta=0.9, accumulator_dtype=None):
     """The direction of `signum`."""
-    return update_rule(RawMomentum(beta), Sign())
+    return with_mu_dtype(update_rule(RawMomentum(beta), Sign()), accumulator_dtype)
 
 
-def signum(learning_rate, beta=0.9):
+def signum(learning_rate, beta=0.9, accumulator_dtype=None):
     """The sign of the momentum (Bernstein et al., arXiv:1802.04434).
 
         mu_t = beta mu_{t-1} + (1 - beta) g_t,    p_t = p_{t-1} - learning_rate sign(mu_t)
 
     As Optax.
     """
-    return rated(scale_by_signum(beta), learning_rate)
+    return rated(scale_by_signum(beta, accumulator_dtype), learning_rate)
 
 
 def scale_by_tiger(b1=0.965):
