@@ -98,7 +98,8 @@ class Number:
                 raise ValueError(f"{where} must be {cls.expected}, got {value}.")
             if np.any(np.isfinite(values) & (np.abs(values) > top)):
                 raise ValueError(f"{where} must be at most {top:.2g} in size, the largest float32, got {value}.")
-        return value
+        # A whole number has no derivative.
+        return float(value) if isinstance(value, int) else value
 
     @staticmethod
     def accepts(values):

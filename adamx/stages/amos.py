@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from adamx.hyperparameters import Decay, NonNegative, Number, Positive
+from adamx.hyperparameters import Decay, NonNegative, Number
 from adamx.numerics import abs_sq, average, debias_weight, mean, mean_log_decay, rate_of, ratio, root
 from adamx.stages.base import Slot, Stage, stage
 from adamx.structure import static
@@ -34,7 +34,7 @@ class AmosStep(Stage):
     extra_l2: Number = 0.0
     d_coef: NonNegative = 0.25
     c_coef: NonNegative = 0.25
-    eps: Positive = 2.0**-125
+    eps: NonNegative = 2.0**-125
     block_axes: tuple = static(default=())
 
     scalar_slots = ("nu_log_decay",)
@@ -64,7 +64,7 @@ class AmosStep(Stage):
         nu, b = average(s["nu"], square, k["rate"]), s["decayed"]
         # The floor is a constant, whose derivative would leave the range.
         large = nu > self.eps
-        floor = jax.lax.stop_gradient(k["weight"] / self.eps)
+        floor = jax.lax.stop_gradient(ratio(k["weight"], self.eps))
         inverse = jnp.where(large, ratio(k["weight"], jnp.where(large, nu, 1)), floor)
         gamma = k["lr"] ** 2 * (square * inverse) / root(1 + self.c_coef * k["root_lr"] * b)
         step = (gamma / 2 + self.extra_l2) * x.p + k["lr"] * self.eta * (root(inverse) * x.g)

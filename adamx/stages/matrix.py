@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from adamx.hyperparameters import Decay, NonNegative, Positive
-from adamx.numerics import average, norm, rate_of
+from adamx.numerics import average, norm, rate_of, ratio
 from adamx.stages.base import Slot, Stage, Wrapper, stage
 from adamx.structure import static
 
@@ -40,7 +40,7 @@ class Orthogonalize(Stage):
                 f"Orthogonalize works on matrices, got a leaf of shape {x.m.shape}: leave the others to another rule, as adamx.muon does."
             )
         rows, columns = x.m.shape
-        u = x.m / (norm(x.m) + self.eps)
+        u = ratio(x.m, norm(x.m) + self.eps)
         u = u if rows <= columns else u.T
         for a, b, c in self._table():
             square = u @ jnp.conj(u.T)
@@ -114,7 +114,11 @@ class IntoEigenbasis(Stage):
                 square = jnp.tensordot(x.g, jnp.conj(x.g), axes=[others, others])
                 new[f"gg_{axis}"] = average(s[f"gg_{axis}"], square, k["rate"])
                 which = k["what"].astype(jnp.int32)
-                new[f"q_{axis}"] = jax.lax.switch(which, (_same, _improved, _eigenvectors), new[f"gg_{axis}"], q)
+                # A basis has no derivative where eigenvalues meet: for jax.grad it is a constant.
+                square = jax.lax.stop_gradient(new[f"gg_{axis}"])
+                new[f"q_{axis}"] = jax.lax.switch(
+                    which, (_same, _improved, _eigenvectors), square, jax.lax.stop_gradient(q)
+                )
         basis = tuple(q for q in bases if q is not None)
         return x.write(
             g=_turned(x.g, bases), m=_turned(x.m, bases), basis=(basis, Axes(tuple(q is not None for q in bases)))

@@ -3,9 +3,8 @@
 import jax.numpy as jnp
 
 from adamx.hyperparameters import Decay, NonNegative
-from adamx.numerics import abs_sq, average, debiased, rate_of, ratio, root
+from adamx.numerics import abs_sq, average, debias_weight, debiased, mean_log_decay, rate_of, ratio, root
 from adamx.stages.base import Slot, Stage, stage
-from adamx.stages.moments import average_scalars
 
 
 class _OfHessian(Stage):
@@ -60,9 +59,11 @@ class HessianSecondMoment(_OfHessian):
     scalar_slots = ("nu_log_decay",)
 
     def scalars(self, t, last):
-        given = last["has_hessian"]
-        k = average_scalars(Decay(given * self.b2.complement), t, last, "nu_log_decay")
-        return k | {"rate": rate_of(self.b2), "debias": jnp.where(jnp.isfinite(k["debias"]), k["debias"], 0)}
+        log = mean_log_decay(last["nu_log_decay"], last["has_hessian"] * self.b2.complement, t)
+        weight = debias_weight(log, t)
+        # No weight yet: there was no Hessian so far.
+        debias = jnp.where(weight > 0, 1 / jnp.where(weight > 0, weight, 1), 0)
+        return {"rate": rate_of(self.b2), "debias": debias, "nu_log_decay": log}
 
     def seen(self, hessian):
         """What is averaged."""

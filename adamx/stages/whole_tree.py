@@ -3,7 +3,19 @@
 import jax.numpy as jnp
 
 from adamx.hyperparameters import Decay, NonNegative, Number
-from adamx.numerics import abs_sq, average, below_overflow, debiased, hypot, mean, ratio, root, scaled, sum_of_squares
+from adamx.numerics import (
+    abs_sq,
+    average,
+    below_overflow,
+    debiased,
+    hypot,
+    mean,
+    ratio,
+    root,
+    scalar_dtype,
+    scaled,
+    sum_of_squares,
+)
 from adamx.stages.base import Slot, Stage, stage
 from adamx.stages.moments import average_scalars
 
@@ -159,7 +171,7 @@ class DistanceOverWeightedGradients(_Distance):
     scalar_slots = ("distance", "weighted_root")
 
     def initial(self):
-        return {"distance": self.eps**0.5}
+        return {"distance": root(jnp.asarray(self.eps, scalar_dtype()))}
 
     def scalars(self, t, last):
         return last_of(self, last)
