@@ -21,6 +21,8 @@ each_line = pytest.mark.parametrize("case", sorted(first_with.values()))
 """The cases whose lines of stages differ; cases that differ in numbers only are one."""
 APART = {"muon", "polyak_sgd"}
 """Rules that are a partition, and that cannot do without the loss: test_properties and test_apart see to them."""
+NOT_EXPLICIT = {"adafactor", "adam_mini", "came", "sm3", "soap"}
+"""Rules with slots that are sums over some axes of a leaf, for which an explicit sharding would have to be chosen."""
 plain = [name for name in adamx.CATALOGUE if name not in APART]
 each_plain_rule = pytest.mark.parametrize("name", plain)
 each_plain_case = pytest.mark.parametrize("case", [case for case in CASES if CASES[case].rule not in APART])

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases import CASES, build
-from checks import assert_finite, cheaply, further
+from checks import assert_finite, cheaply, further, plain
 
 import adamx
 

@@ -6,7 +6,7 @@ import re
 import jax
 import numpy as np
 import pytest
-from checks import assert_close, cheaply, each_plain_rule, normal, plain, rule_of
+from checks import NOT_EXPLICIT, assert_close, cheaply, each_plain_rule, normal, plain, rule_of
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -67,8 +67,6 @@ def layout(name):
     return structure, tuple((x.shape, x.dtype) for x in leaves)
 
 
-NOT_EXPLICIT = {"sm3", "soap"}
-"""Rules that put axes together which an explicit sharding keeps apart: for automatic axes only."""
 explicit = [name for name in plain if name not in NOT_EXPLICIT]
 FIRST_WITH = {layout(name): name for name in reversed(explicit)}
 IN_ONE_PROGRAM = [way for way in WAYS if "update" in way or "scan" in way]

@@ -8,6 +8,7 @@ import optax
 import orbax.checkpoint
 import pytest
 from checks import (
+    NOT_EXPLICIT,
     PAIR,
     assert_close,
     assert_finite,
@@ -185,7 +186,7 @@ def test_training_goes_on_bit_for_bit_after_pickle_and_orbax(tmp_path):
 
 @each_plain_rule
 def test_updates_and_slots_are_sharded_as_the_parameters(name):
-    if name in ("sm3", "soap"):
+    if name in NOT_EXPLICIT:
         pytest.skip("for automatic axes only")
     shapes = {"kernel": (8, 2), "bias": (8,)}
     params, grads, rule = tree(0, shapes=shapes), tree(1, shapes=shapes), rule_of(name)

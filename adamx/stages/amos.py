@@ -28,7 +28,7 @@ class AmosStep(Stage):
       block_axes: Axes that share nu and b.
     """
 
-    learning_rate: NonNegative
+    learning_rate: Number
     eta: Number = 1.0
     beta: Decay = 0.999
     extra_l2: Number = 0.0
