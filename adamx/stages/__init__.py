@@ -32,14 +32,55 @@ and checkpoints need nothing more from it.
 >>> print(updates["w"].round(4))
 [-0.06  0.08]
 
+A stage may ask for sums over the whole tree. The line is cut there: the stages before it run on all leaves, `measure` gives each leaf's
+share, `combine` makes scalars of the sums, then `__call__` runs as ever. This one limits the step by the smallest loss so far, which is an
+argument of every step, and kept in a scalar slot:
+
+>>> @stage
+... class ByProgress(Stage):
+...     '''u <- u least_t / (least_t + ||u||^2 over the tree),    least_t = min(least_{t-1}, value),    least_0 = start'''
+...
+...     begin: Positive = 1e6
+...
+...     sums = ("u_squared",)  # one all-reduce for all sums of a cut, where leaves are sharded
+...     scalar_slots = ("least",)
+...     scalar_extras = ("value",)  # update(grads, state, params, value=loss); `extras` are trees like the parameters
+...     reads, writes = {"u"}, {"u"}
+...     elementwise = False
+...
+...     def initial(self):  # of slots and scalar slots; `start(p)` for slots that begin at something made of the parameter
+...         return {"least": self.begin}
+...
+...     def scalars(self, t, last):
+...         return {"least": last["least"]}
+...
+...     def measure(self, x, s, k):
+...         return {"u_squared": sum_of_squares(x.u)}
+...
+...     def combine(self, sums, k):  # k has what `scalars` returned, and `value`
+...         least = jnp.minimum(k["least"], k["value"])
+...         return {"least": least, "factor": ratio(least, least + sums["u_squared"])}
+...
+...     def __call__(self, x, s, k):
+...         return x.write(u=k["factor"] * x.u), s
+
+>>> rule = update_rule(TakeGradient(), ByProgress(), LearningRate(1.0))
+>>> updates, state = rule.update(params, rule.init(params), params, value=25.0)
+>>> print(updates["w"], state.scalars["least"])
+[-1.5  2. ] 25.0
+
 - **Hyperparameters.** A field annotated `Number`, `NonNegative`, `Positive` or `Decay` takes a number, an array or a schedule, and is
   checked. In `scalars` and `__call__` it is a scalar array; of a `Decay`, `complement` is the array 1 - beta. A field made by `static()` is
   structure instead: a string or a flag, hashable, compared by value.
 - **Arithmetic** is in float32 (float64, complex where the leaf is), whatever the dtypes of parameters and storage. `average`, `ratio`,
   `root`, `norm` and `abs_sq` have the right values and derivatives at zeros and at the ends of the range.
 - **Work done once** belongs into `scalars`: what depends on hyperparameters and the step number, not on the leaf.
-- **State**: slots start at zero, or at what `initial` says. Names are unique in a rule. A scalar slot is 0 before the first step.
-- **Leaves**: `on_leaves` tells on which the stage acts; `masked(stage, mask)` does it from outside. A `Wrapper` modifies another stage.
+- **State**: slots start at zero, at what `initial` says, or at what `start(p)` makes of the parameter. Names are unique in a rule.
+- **Fields** of other names than `Signal`'s go from stage to stage: `x.write(basis=b)` and `x.basis`, declared like any other.
+- **Leaves**: `on_leaves` tells on which the stage acts (elsewhere its slots are one zero), or what it does there; `masked(stage, mask)`
+  does it from outside. A `Wrapper` modifies another stage.
+- **Random bits**: with `random = True`, `random_bits(x.g, k["key"])` and `standard_normal(x.g, k["key"])` differ in each step and leaf.
+- **Checks**: what a stage returns is compared with what it declares when it is traced.
 - **Branches** in a step are `jnp.where`: the step number `t` and all arrays are traced. What the code itself reads (a global, an
   attribute) is read anew in each trace.
 """
