@@ -214,7 +214,9 @@ def complement(beta):
 
 
 def show(value):
-    """`value` for a rule's printed line: numbers as they are, arrays as dtype and shape."""
+    """`value` for a rule's printed line: numbers as they are, arrays as dtype and shape, functions by name."""
+    if isinstance(value, types.FunctionType):
+        return value.__name__
     if isinstance(value, (jax.Array, np.ndarray)) and np.ndim(value):
         return f"{jnp.dtype(value.dtype).name}{list(value.shape)}"
     if _is_concrete(value) and not isinstance(value, (int, float)):

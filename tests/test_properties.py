@@ -211,7 +211,7 @@ def test_a_rule_reads_as_its_line_of_stages(case):
         assert repr(rule) == "partition(matrix: {matrix!r}, rest: {rest!r})".format(**rule.parts)
         return
     assert repr(rule) == " | ".join(map(repr, rule.stages))
-    if not has_schedule(rule) and "<function" not in repr(rule):
+    if not has_schedule(rule) and "by_rows" not in repr(rule):
         assert eval(f"update_rule({repr(rule).replace(' | ', ', ')})", vars(adamx)) == rule
 
 
