@@ -51,6 +51,7 @@ from adamx.execution import per_step
 from adamx.signal import FIELDS
 from adamx.stages import moments
 from adamx.stages.matrix import Axes
+from adamx.state import activity, stage_at
 
 # Stages
 
@@ -96,6 +97,8 @@ OWN = {
 
 def second_step(stage):
     """The stage with its hyperparameters evaluated, and a signal, slots and scalars (before `combine`) to call it with."""
+    ((which,),) = activity([stage], jax.tree.structure(0), [jnp.zeros(SHAPE)])
+    stage = stage_at(stage, which or True)
     before = dict.fromkeys(stage.scalar_slots, jnp.float32(-0.1)) | {"lr": jnp.float32(0.1)}
     before |= {f"has_{name}": jnp.float32(1) for name in stage.extras}
     _, t, (stage,), (k,), _ = per_step((stage.bare(),), jnp.int32(1), before)
