@@ -150,7 +150,8 @@ def _remembered(stage, k):
 def _joined(stage, shares, k, last):
     """The scalars of a stage once the leaves' shares of its sums are there, and those of them that are kept."""
     dtype = scalar_dtype()
-    new = stage.combine({name: _total([share[name] for share in shares], dtype) for name in stage.sums}, k)
+    before = {name: jnp.asarray(last[name]).astype(dtype) for name in stage.scalar_slots}
+    new = stage.combine({name: _total([share[name] for share in shares], dtype) for name in stage.sums}, before | k)
     absent = [name for name in stage.scalar_slots if name not in k | new]
     if absent:
         raise WiringError(

@@ -122,7 +122,7 @@ def _share(plan, i, dtype, stages, scalars, leaf, x):
 
 
 AS_GRADIENT = ("g", "m", "mu", "u")
-"""Fields that have the gradient's shape; `v` and `d` may have any that broadcasts to it."""
+"""Fields that have the gradient's shape; `v` and `d` may be scalars, or have axes of length 1 instead."""
 
 
 def _check_returned(stage, before, after, slots, new):
@@ -147,15 +147,17 @@ def _check_returned(stage, before, after, slots, new):
             "Add the field to its `writes`."
         )
     for name in written.intersection((*AS_GRADIENT, "v", "d")):
-        shape = jnp.shape(getattr(after, name))
-        if shape != after.raw.shape and (name in AS_GRADIENT or not _broadcasts(shape, after.raw.shape)):
+        shape, wanted = jnp.shape(getattr(after, name)), after.raw.shape
+        if shape != wanted and (name in AS_GRADIENT or not _broadcasts(shape, wanted)):
+            others = "" if name in AS_GRADIENT else ", with 1 for axes that share a value, or a scalar"
             raise WiringError(
-                f"{name_of(stage)} wrote `{name}` in shape {shape} on a gradient of shape {after.raw.shape}."
+                f"{name_of(stage)} wrote `{name}` in shape {shape} on a gradient of shape {wanted}: expected that shape{others}."
             )
 
 
 def _broadcasts(shape, to):
-    return len(shape) <= len(to) and all(a in (1, b) for a, b in zip(shape[::-1], to[::-1], strict=False))
+    # Not of fewer axes: the means over rows of a square matrix would pass for those over its columns.
+    return not shape or len(shape) == len(to) and all(a in (1, b) for a, b in zip(shape, to, strict=True))
 
 
 def _names(names):

@@ -67,7 +67,12 @@ def rate_of(decay, value=None):
 
 
 def average(old, new, rate):
-    """Exponential moving average: old + rate (new - old) = beta old + (1 - beta) new, and exactly `new` at beta = 0."""
+    """Exponential moving average: old + rate (new - old) = beta old + (1 - beta) new, and exactly `new` at beta = 0.
+
+    `rate` is a `Rate`, as `rate_of` and `average_scalars` make it, or 1 - beta itself, a number or an array.
+    """
+    if not isinstance(rate, Rate):
+        rate = Rate(jnp.asarray(rate), jnp.where(jnp.asarray(rate) < 1, 1.0, 0.0))
     return moved(old, new, rate.value) if rate.keep is None else _average(old, new, rate)
 
 

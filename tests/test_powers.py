@@ -38,9 +38,6 @@ class ByGlobalNorm(Stage):
     reads, writes = {"g"}, {"g"}
     elementwise = False
 
-    def scalars(self, t, last):
-        return {"largest": last["largest"]}
-
     def measure(self, x, s, k):
         return {"squares": sum_of_squares(x.g), "count": jnp.asarray(x.g.size, x.t.dtype)}
 
@@ -482,6 +479,8 @@ def test_a_stage_that_returns_something_else_than_it_declares_is_told_so_when_tr
         WiringError, "Broken", "measure must return a real scalar for each of its sums, `n`", "n of shape (3,)"
     ):
         broken(lambda self, x, s, k: (x.write(u=x.g), s), sums=("n",), measure=lambda self, x, s, k: {"n": x.g})
+    with raises(WiringError, "Broken wrote `v` in shape (3,)", "of shape (2, 3)", "with 1 for axes that share a value"):
+        broken(lambda self, x, s, k: (x.write(u=x.g, v=x.g[0] if x.g.ndim > 1 else x.g), s), writes={"u", "v"})
     with raises(WiringError, "Broken", "its scalar slots rest are not among the results of `scalars` or `combine`"):
         measure = {"measure": lambda self, x, s, k: {"n": x.g.sum()}}
         broken(lambda self, x, s, k: (x.write(u=x.g), s), sums=("n",), scalar_slots=("rest",), **measure)

@@ -51,13 +51,10 @@ argument of every step, and kept in a scalar slot:
 ...     def initial(self):  # of slots and scalar slots; `start(p)` for slots that begin at something made of the parameter
 ...         return {"least": self.begin}
 ...
-...     def scalars(self, t, last):
-...         return {"least": last["least"]}
-...
 ...     def measure(self, x, s, k):
 ...         return {"u_squared": sum_of_squares(x.u)}
 ...
-...     def combine(self, sums, k):  # k has what `scalars` returned, and `value`
+...     def combine(self, sums, k):  # k has what `scalars` returns, `value`, and the scalar slots as they were
 ...         least = jnp.minimum(k["least"], k["value"])
 ...         return {"least": least, "factor": ratio(least, least + sums["u_squared"])}
 ...
@@ -70,8 +67,12 @@ argument of every step, and kept in a scalar slot:
 [-1.5  2. ] 25.0
 
 - **Hyperparameters.** A field annotated `Number`, `NonNegative`, `Positive` or `Decay` takes a number, an array or a schedule, and is
-  checked. In `scalars` and `__call__` it is a scalar array; of a `Decay`, `complement` is the array 1 - beta. A field made by `static()` is
+  checked. In the methods of a step it is a scalar array; of a `Decay`, `complement` is the array 1 - beta. A field made by `static()` is
   structure instead: a string or a flag, hashable, compared by value.
+- **Further arguments**: of `extras`, trees like the parameters, `x.NAME` is None in a step without them; declare that in `reads` too.
+- **Shapes**: a slot's `shape` is any function from the parameter's. `v` and `d` may have axes of length 1 where coordinates share a value
+  (`v[:, None]` for one a row); other fields are as the gradient.
+- **A second moment** that `RunningMax` and `modifiers.amsgrad` can wrap derives from `SecondMomentStage`.
 - **Arithmetic** is in float32 (float64, complex where the leaf is), whatever the dtypes of parameters and storage. `average`, `ratio`,
   `root`, `norm` and `abs_sq` have the right values and derivatives at zeros and at the ends of the range.
 - **Work done once** belongs into `scalars`: what depends on hyperparameters and the step number, not on the leaf.

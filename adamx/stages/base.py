@@ -56,7 +56,8 @@ class Stage:
       before: Fields that must not have been written before: the stage belongs earlier in the line.
       slots: What it remembers for each parameter.
       scalar_slots: Names among the scalars (of `scalars` or `combine`) that are kept in the state for the next step.
-      elementwise: False where a leaf's elements depend on each other (norms).
+      elementwise: False where a leaf's elements depend on each other (norms): it says what needs no communication between shards, and
+        what can be fused; it is not checked.
       sums: Names of the sums over the whole tree that it needs: `measure` gives a leaf's share of each, `combine` gets the sums.
       extras: Arguments of a step, beside gradients and parameters, that are trees like the parameters: fields of the signal, absent (None)
         in the steps that have none.
@@ -100,7 +101,12 @@ class Stage:
         return {}
 
     def combine(self, sums, k):
-        """Further scalars of the step, made of the sums over all leaves that had a gradient (by name) and the scalars `k` so far."""
+        """Further scalars of the step, and new values of scalar slots.
+
+        Args:
+          sums: The sums over all leaves that had a gradient, by name.
+          k: What `scalars` returned, and what is not in there of `scalar_slots` as the last step left it.
+        """
         return sums
 
     def __call__(self, x, s, k):

@@ -5,7 +5,7 @@ from adamx.stages.base import Slot, Stage
 
 
 def average_scalars(decay, t, last, name):
-    """The scalars of an average with `decay`: its `Rate`, the factor `debias` that corrects its bias, and the scalar slot `name`."""
+    """The scalars of an average: `rate`, for `average`; `debias`, the factor that corrects its bias; and the scalar slot `name`."""
     log = mean_log_decay(last[name], decay.complement, t)
     return {"rate": rate_of(decay), "debias": 1 / debias_weight(log, t), name: log}
 
