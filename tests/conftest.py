@@ -1,6 +1,9 @@
 """Eight CPU devices for the sharding tests; strict promotion of dtypes and ranks everywhere; which tests are quick."""
 
+import gc
+import itertools
 import os
+import pathlib
 
 import pytest
 
@@ -20,3 +23,18 @@ def pytest_collection_modifyitems(items):
         values = item.callspec.params.values() if hasattr(item, "callspec") else item.name.split("'")[1:2]
         if is_quick(item.path.stem, test, values, adamx.CATALOGUE, CASES):
             item.add_marker(pytest.mark.quick)
+
+
+MAPS = pathlib.Path("/proc/self/maps")
+MOST_MAPS = 20_000
+"""Linux lets a process have 65,530 mappings. Each compiled program takes several, and without any left the compiler crashes."""
+_ended = itertools.count(1)
+
+
+def pytest_runtest_teardown():
+    """Drops the compiled programs of tests that have run, when they are many; looked at every so often."""
+    if next(_ended) % 50 == 0 and MAPS.exists() and MAPS.read_bytes().count(b"\n") > MOST_MAPS:
+        import jax
+
+        jax.clear_caches()
+        gc.collect()
