@@ -71,16 +71,17 @@ def per_leaf(plan, part, dtype, stages, scalars, t, leaf):
       After the last part, the update in the gradient's dtype, or, if the plan rounds, the new parameter; the stored slots; the signal, if
       wanted. After another one the signal, the slots stored so far, and the leaf's share of the next stage's sums.
     """
+    storages = dict(plan.storages)
     x, new = (_opened(dtype, t, leaf), dict(leaf.stored)) if part.start == 0 else (leaf.signal, dict(leaf.new))
     for i in range(part.start, part.stop):
         if plan.active[i] is not False:
-            stage, slots, k = _on_leaf(plan, i, dtype, stages, scalars, leaf)
+            stage, slots, k = _on_leaf(plan, i, storages, dtype, stages, scalars, leaf)
             written, after = stage(x, slots, k)
             _check_returned(stage, x, written, slots, after)
             x = written
-            new |= {name: dict(plan.storages)[name].encode(value, leaf.stored[name]) for name, value in after.items()}
+            new |= {name: storages[name].encode(value, leaf.stored[name]) for name, value in after.items()}
     if part.stop < len(stages):
-        return x, new, _share(plan, part.stop, dtype, stages, scalars, leaf, x)
+        return x, new, _share(plan, part.stop, storages, dtype, stages, scalars, leaf, x)
     if plan.rounding is None:
         out = narrow(x.u, leaf.g.dtype)
     else:
@@ -96,18 +97,17 @@ def _opened(dtype, t, leaf):
     return x.write(**extras) if extras else x
 
 
-def _on_leaf(plan, i, dtype, stages, scalars, leaf):
+def _on_leaf(plan, i, storages, dtype, stages, scalars, leaf):
     """Stage number `i` as it is on a leaf, with its slots and scalars there."""
     stage = stage_at(stages[i], plan.active[i])
-    storages = dict(plan.storages)
     slots = {s.name: storages[s.name].decode(leaf.stored[s.name], slot_dtype(s, dtype)) for s in stage.slots}
     return stage, slots, scalars[i] | {"key": leaf.keys[str(i)]} if stage.random else scalars[i]
 
 
-def _share(plan, i, dtype, stages, scalars, leaf, x):
+def _share(plan, i, storages, dtype, stages, scalars, leaf, x):
     if plan.active[i] is False:
         return {name: jnp.zeros([], jnp.finfo(dtype).dtype) for name in stages[i].sums}
-    stage, slots, k = _on_leaf(plan, i, dtype, stages, scalars, leaf)
+    stage, slots, k = _on_leaf(plan, i, storages, dtype, stages, scalars, leaf)
     share = {name: jnp.asarray(value) for name, value in stage.measure(x, slots, k).items()}
     wrong = [name for name, value in share.items() if value.ndim or jnp.iscomplexobj(value)]
     if set(share) != set(stage.sums) or wrong:

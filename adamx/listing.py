@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from adamx.catalogue import CATALOGUE, entry_of
 from adamx.evaluation import state_bytes
+from adamx.wiring import slots_of
 
 EXAMPLE = {"kernel": (1024, 1024), "bias": (1024,)}
 """Shapes of the parameters for which the table says how large a state is."""
@@ -18,9 +19,9 @@ def bytes_per_parameter(rule, shapes=None):
     return state_bytes(rule, params) / sum(p.size for p in params.values())
 
 
-def slots_of(rule):
-    """Names of a rule's slots, in order."""
-    return list(dict.fromkeys(slot.name for stage in rule.stages for slot in stage.slots))
+def slot_names(rule):
+    """Names of a rule's slots, in order; the parts of a partition may share some."""
+    return ", ".join(dict.fromkeys(slot.name for slot in slots_of(rule.stages))) or "none"
 
 
 def table():
@@ -29,8 +30,7 @@ def table():
     for entry in CATALOGUE.values():
         rule = entry.constructor(1e-3)
         size = f"{bytes_per_parameter(rule):.2f}"
-        slots = ", ".join(slots_of(rule)) or "none"
-        rows.append((f"`{entry.name}`", str(entry.year), entry.changes, slots, size, entry.paper))
+        rows.append((f"`{entry.name}`", str(entry.year), entry.changes, slot_names(rule), size, entry.paper))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
@@ -50,7 +50,7 @@ def page(name):
         f"{name}{inspect.signature(entry.constructor)}",
         inspect.getdoc(entry.constructor),
         f"Line, with a learning rate of 0.001:\n    {rule}".replace(" | ", "\n  | "),
-        f"State: {', '.join(slots_of(rule)) or 'none'}; {bytes_per_parameter(rule):.2f} bytes a parameter (float32, 1024 units).",
+        f"State: {slot_names(rule)}; {bytes_per_parameter(rule):.2f} bytes a parameter (float32, 1024 units).",
         f"Changes: {entry.changes} ({entry.group}). Source: {entry.paper}, {entry.year}.",
     ]
     return "\n\n".join(parts)

@@ -77,19 +77,22 @@ def init(stages, storages, params):
     """The state before the first update; no buffer of `params`, whose leaves may be abstract, is kept."""
     with_paths, structure = jax.tree_util.tree_flatten_with_path(params)
     leaves = [p for _, p in with_paths]
+    stages_with_slots = [stage for stage in stages if stage.slots]
+    if stages_with_slots:
+        of = [differentiable(p, f"parameter params{jax.tree_util.keystr(path)}") for path, p in with_paths]
     slots = {}
-    for stage in stages:
-        if not stage.slots:
-            continue
-        for path, p in with_paths:
-            differentiable(p, f"parameter params{jax.tree_util.keystr(path)}")
+    for stage in stages_with_slots:
         first = at_count(stage.initial(), 0)
         columns = {slot.name: [] for slot in stage.slots}
-        for (which,), p in zip(activity([stage], structure, leaves), leaves, strict=True):
+        for (which,), p, p_dtype in zip(activity([stage], structure, leaves), leaves, of, strict=True):
             start = stage.start(p) if which and not isinstance(p, jax.ShapeDtypeStruct) else {}
             for slot, shape in slots_at(stage, which, jnp.shape(p)):
-                value = first.get(slot.name, 0) if which else 0
-                begun = _begun(slot, shape, value, p) if slot.name not in start else _copied(slot, start[slot.name], p)
+                dtype = slot_dtype(slot, p_dtype)
+                if slot.name in start:
+                    # In a buffer of its own, or it could not be donated beside the parameters.
+                    begun = jnp.array(start[slot.name], dtype, copy=True)
+                else:
+                    begun = _filled(p, shape, dtype, first.get(slot.name, 0) if which else 0)
                 columns[slot.name].append(storage_of(storages, slot).init(begun))
         slots |= {name: jax.tree.unflatten(structure, column) for name, column in columns.items()}
     # Not wider than the parameters need: float64 switched on or off elsewhere changes nothing.
@@ -100,19 +103,13 @@ def init(stages, storages, params):
     return RuleState(jnp.zeros([], jnp.int32), scalars, slots)
 
 
-def _begun(slot, shape, value, p):
-    """The first value of a slot that starts at one number everywhere."""
-    dtype = slot_dtype(slot, differentiable(p, "a parameter"))
+def _filled(p, shape, dtype, value):
+    """An array of one number, sharded as the parameter if it has the parameter's shape."""
     if shape != jnp.shape(p):
         return jnp.full_like(p, value, dtype, shape)
     full = jnp.full_like(p, value, dtype)
     # A compiled constant has no sharding of its own, where that is for XLA to find.
     return shard_alike(p, full)[1] if isinstance(p, jax.core.Tracer) else full
-
-
-def _copied(slot, value, p):
-    """The first value of a slot that starts at `value`: in a buffer of its own, or it could not be donated beside the parameters."""
-    return jnp.array(value, slot_dtype(slot, differentiable(p, "a parameter")), copy=True)
 
 
 def differentiable(leaf, what):

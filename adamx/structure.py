@@ -138,6 +138,11 @@ def path_of(structure, leaves, index):
     return paths_of(structure, leaves)[index]
 
 
+def other_axes(ndim, axis):
+    """All axes of an array of `ndim` but one, which may be counted from the end."""
+    return tuple(a for a in range(ndim) if a != axis % ndim)
+
+
 @dataclasses.dataclass(frozen=True)
 class by_shape:  # noqa: N801  (it reads as a function)
     """A function from a tree to one of what `function` says of each leaf's shape; compared by that function."""

@@ -5,10 +5,10 @@ import math
 import jax.numpy as jnp
 
 from adamx.hyperparameters import Decay, NonNegative, Number, Positive
-from adamx.numerics import average, rate_of, ratio, root
+from adamx.numerics import average, ratio, root
 from adamx.stages.base import Slot, Stage, stage
-from adamx.stages.moments import average_scalars
-from adamx.structure import is_zero, static
+from adamx.stages.moments import self_correcting_scalars
+from adamx.structure import is_zero, other_axes, static
 
 
 class _Decay(Stage):
@@ -203,12 +203,9 @@ class DecayToAverage(Stage):
     before = {"lr"}
 
     def scalars(self, t, last):
-        k = average_scalars(self.b2, t, last, "p_mean_log_decay")
-        # Exactly 1 in the first step: the sign of a rounding error would be a pull.
-        return k | {
-            "rate": rate_of(self.b2, jnp.where(t > 1, k["rate"].value * k["debias"], 1)),
-            "pulls": jnp.where(t > 1, 1.0, 0.0),
-        }
+        # The first step's rate is exactly 1: the sign of a rounding error would be a pull.
+        k = self_correcting_scalars(self.b2, t, last, "p_mean_log_decay")
+        return k | {"pulls": jnp.where(t > 1, 1.0, 0.0)}
 
     def __call__(self, x, s, k):
         mean = average(s["p_mean"], x.p, k["rate"])
@@ -248,7 +245,7 @@ class ProjectedDecay(Stage):
     def __call__(self, x, s, k):
         u, decay = x.u, jnp.asarray(self.weight_decay)
         if x.p.ndim > 1:
-            rest = tuple(axis for axis in range(x.p.ndim) if axis != self.channel_axis % x.p.ndim)
+            rest = other_axes(x.p.ndim, self.channel_axis)
             # The first view that is orthogonal enough is projected in, hence last in this order.
             for axes in (tuple(range(x.p.ndim)), rest):
                 along, is_near = self._without_radial(x, axes)

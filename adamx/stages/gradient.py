@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from adamx.hyperparameters import NonNegative, Positive
 from adamx.numerics import limited, norm, over_root, ratio, rms, root, sum_of_squares
 from adamx.stages.base import Stage, leaves_where, stage
-from adamx.structure import static
+from adamx.structure import other_axes, static
 
 
 @stage
@@ -128,8 +128,8 @@ class Centralize(Stage):
         return leaves_where(leaves, lambda shape: len(shape) > 1)
 
     def __call__(self, x, s, k):
-        rest = tuple(axis for axis in range(x.g.ndim) if axis != self.channel_axis % x.g.ndim)
-        return x.write(g=x.g - jnp.mean(x.g, axis=rest, keepdims=True)), s
+        inputs = other_axes(x.g.ndim, self.channel_axis)
+        return x.write(g=x.g - jnp.mean(x.g, axis=inputs, keepdims=True)), s
 
 
 @stage

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from adamx.hyperparameters import Decay, NonNegative, Number
 from adamx.numerics import average, below_overflow, limited, norm, rate_of, ratio, root, sum_of_squares
 from adamx.stages.base import Slot, Stage, leaves_where, one_per_leaf, stage
-from adamx.stages.moments import average_scalars
+from adamx.stages.moments import average_scalars, rate_from_first
 from adamx.structure import static
 
 
@@ -57,7 +57,7 @@ class AmplifySlow(Stage):
     reads, writes = {"g"}, {"g"}
 
     def scalars(self, t, last):
-        return {"rate": rate_of(self.alpha, jnp.where(t > 1, self.alpha.complement, 1))}
+        return {"rate": rate_from_first(self.alpha, t)}
 
     def __call__(self, x, s, k):
         slow = average(s["g_slow"], x.g, k["rate"])

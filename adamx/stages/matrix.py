@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from adamx.hyperparameters import Decay, NonNegative, Positive
 from adamx.numerics import average, norm, rate_of, ratio
 from adamx.stages.base import Slot, Stage, Wrapper, stage
-from adamx.structure import static
+from adamx.structure import other_axes, static
 
 MOST_AXES = 4
 """Axes of a leaf that can have an eigenbasis each; a leaf with more is worked on as it is."""
@@ -110,7 +110,7 @@ class IntoEigenbasis(Stage):
         bases = [s[f"q_{axis}"] if self._has_basis(shape, axis) else None for axis in range(len(shape))]
         for axis, q in enumerate(bases):
             if q is not None:
-                others = [a for a in range(len(shape)) if a != axis]
+                others = other_axes(len(shape), axis)
                 square = jnp.tensordot(x.g, jnp.conj(x.g), axes=[others, others])
                 new[f"gg_{axis}"] = average(s[f"gg_{axis}"], square, k["rate"])
                 which = k["what"].astype(jnp.int32)

@@ -1,5 +1,7 @@
 """What averages share: the scalars of one with bias correction, and second moments in parts."""
 
+import jax.numpy as jnp
+
 from adamx.numerics import abs_sq, average, debias_weight, debiased, mean_log_decay, rate_of
 from adamx.stages.base import Slot, Stage
 
@@ -8,6 +10,17 @@ def average_scalars(decay, t, last, name):
     """The scalars of an average: `rate`, for `average`; `debias`, the factor that corrects its bias; and the scalar slot `name`."""
     log = mean_log_decay(last[name], decay.complement, t)
     return {"rate": rate_of(decay), "debias": 1 / debias_weight(log, t), name: log}
+
+
+def self_correcting_scalars(decay, t, last, name):
+    """`average_scalars` for an average that is bias-corrected itself: `rate` is (1 - beta) / (1 - beta^t), exactly 1 in the first step."""
+    k = average_scalars(decay, t, last, name)
+    return k | {"rate": rate_of(decay, jnp.where(t > 1, k["rate"].value * k["debias"], 1))}
+
+
+def rate_from_first(decay, t):
+    """The `Rate` of an average that starts at the first value: 1 in the first step."""
+    return rate_of(decay, jnp.where(t > 1, decay.complement, 1))
 
 
 class SecondMomentStage(Stage):

@@ -5,7 +5,13 @@ import jax.numpy as jnp
 from adamx.hyperparameters import Decay, NonNegative
 from adamx.numerics import abs_sq, average, moved, norm, rate_of, ratio, sum_of_squares
 from adamx.stages.base import Slot, Stage, one_per_leaf, stage
-from adamx.stages.moments import AverageOfSquares, DebiasedAverageOfSquares, SecondMomentStage, average_scalars
+from adamx.stages.moments import (
+    AverageOfSquares,
+    DebiasedAverageOfSquares,
+    SecondMomentStage,
+    average_scalars,
+    rate_from_first,
+)
 
 
 @stage
@@ -164,7 +170,7 @@ class DelayedSecondMoment(SecondMomentStage):
 
     def scalars(self, t, last):
         return {
-            "rate": rate_of(self.b2, jnp.where(t > 1, self.b2.complement, 1)),
+            "rate": rate_from_first(self.b2, t),
             "measured": jnp.where(t > 1, 1.0, 0.0),
         }
 
@@ -194,7 +200,7 @@ class LayerSecondMoment(SecondMomentStage):
     elementwise = False
 
     def scalars(self, t, last):
-        return {"rate": rate_of(self.b2, jnp.where(t > 1, self.b2.complement, 1))}
+        return {"rate": rate_from_first(self.b2, t)}
 
     def accumulate(self, x, s, k):
         return {"nu": average(s["nu"], sum_of_squares(x.g), k["rate"])}

@@ -5,7 +5,13 @@ import jax.numpy as jnp
 from adamx.hyperparameters import Decay, NonNegative
 from adamx.numerics import abs_sq, average, rate_of
 from adamx.stages.base import Slot, Stage, stage
-from adamx.stages.moments import AverageOfSquares, DebiasedAverageOfSquares, SecondMomentStage, average_scalars
+from adamx.stages.moments import (
+    AverageOfSquares,
+    DebiasedAverageOfSquares,
+    SecondMomentStage,
+    average_scalars,
+    self_correcting_scalars,
+)
 
 
 @stage
@@ -70,8 +76,7 @@ class DebiasedCentredSecondMoment(_Centred):
     scalar_slots = ("nu_log_decay",)
 
     def scalars(self, t, last):
-        k = average_scalars(self.b2, t, last, "nu_log_decay")
-        return k | {"rate": rate_of(self.b2, jnp.where(t > 1, k["rate"].value * k["debias"], 1))}
+        return self_correcting_scalars(self.b2, t, last, "nu_log_decay")
 
 
 @stage
@@ -140,8 +145,7 @@ class MomentumAndVariance(Stage):
     reads, writes = {"g"}, {"mu", "m", "v"}
 
     def scalars(self, t, last):
-        k = average_scalars(self.b, t, last, "mu_log_decay")
-        return k | {"rate": rate_of(self.b, jnp.where(t > 1, k["rate"].value * k["debias"], 1))}
+        return self_correcting_scalars(self.b, t, last, "mu_log_decay")
 
     def __call__(self, x, s, k):
         rate = k["rate"].value
