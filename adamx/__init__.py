@@ -7,12 +7,17 @@ import typing
 from adamx import hessians as hessians
 from adamx import modifiers as modifiers
 from adamx import stages as stages
+from adamx.blocks import EightBit as EightBit
+from adamx.blocks import Int8 as Int8
+from adamx.blocks import Log8 as Log8
 from adamx.catalogue import CATALOGUE as CATALOGUE
 from adamx.catalogue import create as create
 from adamx.evaluation import eval_params as eval_params
 from adamx.evaluation import state_bytes as state_bytes
 from adamx.groups import partition as partition
 from adamx.hyperparameters import Decay as Decay
+from adamx.rounding import Nearest as Nearest
+from adamx.rounding import Stochastic as Stochastic
 from adamx.rule import UpdateRule as UpdateRule
 from adamx.rule import axes_of as axes_of
 from adamx.rule import stack as stack
@@ -23,8 +28,6 @@ from adamx.state import RuleState as RuleState
 from adamx.storage import BFloat16 as BFloat16
 from adamx.storage import Cast as Cast
 from adamx.storage import Float32 as Float32
-from adamx.storage import Nearest as Nearest
-from adamx.storage import Stochastic as Stochastic
 from adamx.transforms import chain as chain
 from adamx.variants.adam import *
 from adamx.variants.around import *

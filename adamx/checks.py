@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from adamx.blocks import is_blocks
 from adamx.numerics import compute_dtype
 from adamx.stages.base import as_parameter
 from adamx.state import (
@@ -57,7 +58,7 @@ def checked(stages, storages, grads, state, params, extra):
     slots = slots_of(stages)
     _check_state(stages, grads, state)
     if slots or params is not None:
-        structure = jax.tree.structure(state.slots[slots[0].name] if slots else params)
+        structure = jax.tree.structure(state.slots[slots[0].name] if slots else params, is_leaf=is_blocks)
     else:
         structure = jax.tree.structure(grads, is_leaf=is_absent)
     gs = leaves_like(structure, grads, "the gradients")
@@ -181,14 +182,17 @@ def _check_leaves(path, stages, storages, active, gs, ps, kept):
     here = [i for i, model in enumerate(models) if model is not None]
 
     @functools.cache
-    def layout(number, which, shape, dtype):
+    def layout(number, which, shape, dtype, path):
         pairs = slots_at(stages[number], which, shape)
-        return {slot.name: storage_of(storages, slot).layout(s, slot_dtype(slot, dtype)) for slot, s in pairs}
+        return {slot.name: storage_of(storages, slot).layout(s, slot_dtype(slot, dtype), path) for slot, s in pairs}
+
+    chooses = any(getattr(storage, "where", None) is not None for _, storage in storages)
+    of = {i: path(i) if chooses else None for i in here}
 
     for number, stage in enumerate(stages):
         if not stage.slots:
             continue
-        expected = [layout(number, active[i][number], models[i].shape, models[i].dtype) for i in here]
+        expected = [layout(number, active[i][number], models[i].shape, models[i].dtype, of[i]) for i in here]
         given = [{slot.name: kept[slot.name][i] for slot in stage.slots} for i in here]
         try:
             chex.assert_trees_all_equal_shapes_and_dtypes(expected, given)

@@ -15,14 +15,15 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
+from adamx.blocks import is_blocks
 from adamx.checks import checked
 from adamx.hyperparameters import Decay, at_count, is_whole
 from adamx.leaves import Leaf, Part, Plan, per_group
 from adamx.numerics import compute_dtype, real_dtype, scalar_dtype, within
 from adamx.randomness import leaf_keys
+from adamx.rounding import Stochastic
 from adamx.signal import gathered
 from adamx.state import RuleState, storage_of
-from adamx.storage import Stochastic
 from adamx.structure import is_absent
 from adamx.wiring import WiringError, name_of, nested, slots_of
 
@@ -57,7 +58,7 @@ def advance(
 
     # Where there is no gradient, these stay.
     outs, kept = list(given.gs if rounding is None else given.ps), given.kept
-    signals, keys = [None] * len(outs), _keys(line, rounding, count, given.ps)
+    signals, keys = [None] * len(outs), _keys(line, storages, rounding, count, given)
     leaves = {
         i: Leaf(
             g, _or_none(p), {name: kept[name][i] for name in kept}, keys[i], {n: x[i] for n, x in given.extras.items()}
@@ -283,16 +284,32 @@ def _cut(members):
     return [members[start : start + size] for start in range(0, n, size)]
 
 
-def _keys(line, rounding, count, ps):
-    """The random keys of each leaf: of the rounding, where the parameter is narrow, and of each stage that asks for one."""
-    narrow = [rounding is not None and not is_absent(p) and jnp.finfo(p.dtype).bits < 32 for p in ps]
-    of_rounding = rounding.keys(count, len(ps)) if any(narrow) else None
+def _keys(line, storages, rounding, count, given):
+    """The random bits of each leaf: of stages that ask for them, of slots that are rounded, of the parameter if it is narrow."""
+    n = len(given.ps)
     of_stages = {
-        str(i): leaf_keys(getattr(stage, "seed", 0), count, len(ps), stream=i + 1)
+        str(i): leaf_keys(getattr(stage, "seed", 0), count, n, stream=i + 1)
         for i, stage in enumerate(line)
         if stage.random
     }
-    keys = [{name: keys[i] for name, keys in of_stages.items()} for i in range(len(ps))]
-    if of_rounding is not None:
-        keys = [k | ({"params": of_rounding[i]} if narrow[i] else {}) for i, k in enumerate(keys)]
-    return keys
+    of_slots = {
+        slot.name: storage_of(storages, slot).rounding.dithers(count, n, stream=len(line) + 1 + i)
+        for i, slot in enumerate(slots_of(line))
+    }
+    narrow = [rounding is not None and not is_absent(p) and jnp.finfo(p.dtype).bits < 32 for p in given.ps]
+    of_params = rounding.dithers(count, n) if any(narrow) else None
+
+    def of(i):
+        keys = {name: keys[i] for name, keys in of_stages.items()}
+        for name, dithers in of_slots.items():
+            if dithers is not None and _is_rounded(given.kept[name][i]):
+                keys[name] = jax.tree.map(lambda a: a[i], dithers)
+        if narrow[i] and of_params is not None:
+            keys["params"] = jax.tree.map(lambda a: a[i], of_params)
+        return keys
+
+    return [of(i) for i in range(n)]
+
+
+def _is_rounded(stored):
+    return is_blocks(stored) or not is_absent(stored) and jnp.finfo(stored.dtype).bits < 32

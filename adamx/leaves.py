@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from adamx.numerics import narrow
+from adamx.rounding import Rounding
 from adamx.signal import FIELDS, Signal
 from adamx.state import slot_dtype, stage_at
-from adamx.storage import Rounding, Storage
+from adamx.storage import Storage
 from adamx.wiring import WiringError, name_of
 
 
@@ -44,7 +45,7 @@ class Leaf(NamedTuple):
       g: Gradient.
       p: Parameter, or None.
       stored: Slot name -> slot as stored.
-      keys: Random bits: "params" -> those of the rounding, number of a stage (a string) -> its own.
+      keys: Random bits: "params" -> `Dither` of the new parameter, slot name -> that of the slot, number of a stage (a string) -> its key.
       extras: Name -> leaf of a further argument, or None in a step without it.
       signal: The `Signal` after the part before; None at first.
       new: Slot name -> new slot as stored, as far as made.
@@ -79,7 +80,10 @@ def per_leaf(plan, part, dtype, stages, scalars, t, leaf):
             written, after = stage(x, slots, k)
             _check_returned(stage, x, written, slots, after)
             x = written
-            new |= {name: storages[name].encode(value, leaf.stored[name]) for name, value in after.items()}
+            new |= {
+                name: storages[name].encode(value, leaf.stored[name], leaf.keys.get(name))
+                for name, value in after.items()
+            }
     if part.stop < len(stages):
         return x, new, _share(plan, part.stop, storages, dtype, stages, scalars, leaf, x)
     if plan.rounding is None:

@@ -5,6 +5,7 @@ same wherever that loop runs.
 """
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,8 +25,45 @@ def mixed(x):
 
 def leaf_keys(seed, count, leaves, stream=0):
     """A key for each of so many leaves in the step after `count`: uint32, another one for each `stream` of them."""
-    start = jnp.uint32((seed + stream * 0x9E3779B1) % 2**32)
+    start = jnp.uint32((seed + stream * GOLDEN) % 2**32)
     return mixed(mixed(mixed(start) + count.astype(jnp.uint32)) + jnp.arange(leaves, dtype=jnp.uint32))
+
+
+class Dither(NamedTuple):
+    """The random bits of one rounding: a hash of (seed, stream, leaf, position), moved on by the golden ratio in each step.
+
+    So each element is rounded up as often as its value asks for, and at times that are spread evenly: what an average is rounded to in many
+    steps strays less than with bits of their own in each step.
+
+    Attributes:
+      key: Of the leaf, uint32, a scalar.
+      shift: Of the step, uint32, a scalar.
+      positions: Position of each element in the whole array, uint32; None where they are those of the array that is rounded, in which case
+        `key` does not say yet which of many such arrays (lanes, shards) it is.
+    """
+
+    key: jax.Array
+    shift: jax.Array
+    positions: jax.Array | None = None
+
+    def bits(self, x):
+        """Random uint32 numbers of the shape of `x`."""
+        here = self if self.positions is not None else self.of(x)._replace(positions=_positions(x))
+        return mixed(here.positions * jnp.uint32(GOLDEN) + here.key) + here.shift
+
+    def of(self, x):
+        """The same for this very array `x`, whose `positions` are still to be told."""
+        return self._replace(key=mixed(self.key + _place(x)))
+
+
+GOLDEN = 0x9E3779B1
+"""2^32 divided by the golden ratio, made a prime: its multiples are spread evenly."""
+
+
+def dithers(seed, count, leaves, stream=0):
+    """The `Dither` of each of so many leaves in the step after `count`, as one of arrays."""
+    first = leaf_keys(seed, jnp.uint32(0), leaves, stream)
+    return Dither(first, jnp.broadcast_to(count.astype(jnp.uint32) * jnp.uint32(GOLDEN), first.shape))
 
 
 def standard_normal(x, key):
@@ -37,7 +75,7 @@ def standard_normal(x, key):
 
 def random_bits(x, key):
     """Random uint32 numbers of the shape of `x`, for a uint32 `key`, a scalar."""
-    return mixed(_positions(x) * jnp.uint32(0x9E3779B1) + mixed(key + _place(x)))
+    return Dither(key, jnp.uint32(0)).bits(x)
 
 
 def _positions(x):
@@ -68,14 +106,15 @@ def _lane(x):
 @_lane.def_vmap
 def _lanes(size, batched, x):
     outer = _lane(x[0])
-    return mixed(jnp.arange(size, dtype=jnp.uint32)) + outer * jnp.uint32(0x9E3779B1), True
+    return mixed(jnp.arange(size, dtype=jnp.uint32)) + outer * jnp.uint32(GOLDEN), True
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
-def round_stochastically(x, dtype, key):
+def round_stochastically(x, dtype, bits):
     """`x` (float32 or wider) as the narrower `dtype`, up or down with probabilities that keep the mean; its derivative is 1.
 
-    Random bits are added below the last kept bit of the significand, then cut off. What is beyond the dtype's range is held at its end.
+    Random `bits` (uint32, of the shape of x) are added below the last kept bit of the significand, then cut off. What is beyond the dtype's
+    range is held at its end.
     """
     limits = jnp.finfo(dtype)
     dropped, smallest = 23 - limits.nmant, float(limits.tiny)
@@ -83,12 +122,12 @@ def round_stochastically(x, dtype, key):
     # Below the smallest normal number the grid is as coarse as just above it.
     subnormal = (jnp.abs(x) < smallest) & (smallest > float(jnp.finfo(x.dtype).tiny))
     lift = jnp.where(subnormal, jnp.copysign(jnp.float32(smallest), x), 0)
-    bits = jax.lax.bitcast_convert_type(x + lift, jnp.uint32) + (random_bits(x, key) >> (32 - dropped))
-    cut = jax.lax.bitcast_convert_type((bits >> dropped) << dropped, jnp.float32)
+    raised = jax.lax.bitcast_convert_type(x + lift, jnp.uint32) + (bits >> (32 - dropped))
+    cut = jax.lax.bitcast_convert_type((raised >> dropped) << dropped, jnp.float32)
     return jnp.where(jnp.isfinite(x), cut - lift, x).astype(dtype)
 
 
 @round_stochastically.defjvp
 def _round_stochastically_jvp(dtype, primals, tangents):
-    (x, key), (dx, _) = primals, tangents
-    return round_stochastically(x, dtype, key), dx.astype(dtype)
+    (x, bits), (dx, _) = primals, tangents
+    return round_stochastically(x, dtype, bits), dx.astype(dtype)

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import optax
 
 from adamx import execution, state, wiring
-from adamx.storage import Rounding, Storage
+from adamx.rounding import Rounding
+from adamx.storage import Storage
 from adamx.structure import tree_hash, trees_equal
 
 
@@ -106,12 +107,20 @@ class UpdateRule(RuleTree):
         at = wiring.position_of(self.stages, before or after) + (before is None)
         return _checked((*self.stages[:at], stage, *self.stages[at:]), self.storages)
 
-    def store(self, **storages):
-        """A new rule that keeps the named slots otherwise: `rule.store(mu=BFloat16())`; `params=Nearest()` sets how `step` rounds."""
+    def store(self, storage=None, /, **storages):
+        """A new rule that keeps its slots otherwise: all of them `rule.store(EightBit())`, or by name `rule.store(mu=BFloat16())`.
+
+        `params=Nearest()` sets how `step` rounds. Of all slots, those that must be precise (copies of parameters, sums) stay as they are.
+        """
+        slots = {slot.name: slot for slot in wiring.slots_of(self.stages)}
+        if storage is not None:
+            storages = {name: storage for name, slot in slots.items() if not slot.precise} | storages
         for name, storage in storages.items():
             expected = Rounding if name == "params" else Storage
             if not isinstance(storage, expected):
                 raise TypeError(f"store({name}=...) takes a {expected.__name__}, got {storage!r}.")
+            if name in slots:
+                storages[name] = storage.of(slots[name])
         return _checked(self.stages, tuple(sorted({**dict(self.storages), **storages}.items())))
 
     def __repr__(self):

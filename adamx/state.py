@@ -84,7 +84,8 @@ def init(stages, storages, params):
     for stage in stages_with_slots:
         first = at_count(stage.initial(), 0)
         columns = {slot.name: [] for slot in stage.slots}
-        for (which,), p, p_dtype in zip(activity([stage], structure, leaves), leaves, of, strict=True):
+        active = activity([stage], structure, leaves)
+        for (which,), (path, p), p_dtype in zip(active, with_paths, of, strict=True):
             start = stage.start(p) if which and not isinstance(p, jax.ShapeDtypeStruct) else {}
             for slot, shape in slots_at(stage, which, jnp.shape(p)):
                 dtype = slot_dtype(slot, p_dtype)
@@ -93,7 +94,7 @@ def init(stages, storages, params):
                     begun = jnp.array(start[slot.name], dtype, copy=True)
                 else:
                     begun = _filled(p, shape, dtype, first.get(slot.name, 0) if which else 0)
-                columns[slot.name].append(storage_of(storages, slot).init(begun))
+                columns[slot.name].append(storage_of(storages, slot).init(begun, f"params{jax.tree_util.keystr(path)}"))
         slots |= {name: jax.tree.unflatten(structure, column) for name, column in columns.items()}
     # Not wider than the parameters need: float64 switched on or off elsewhere changes nothing.
     dtypes = {getattr(p, "dtype", None) for p in leaves}

@@ -1,25 +1,30 @@
-"""How a slot is kept between steps, and how a parameter is rounded. A rule's arithmetic never sees either."""
+"""How a slot is kept between steps. A rule's arithmetic never sees it."""
 
 import dataclasses
 
 import jax
 import jax.numpy as jnp
 
-from adamx.numerics import narrow
-from adamx.randomness import leaf_keys, round_stochastically
+from adamx.rounding import Nearest, Rounding, Stochastic
 
 
 class Storage:
     """How one slot is kept. `init`, `decode` and `encode` are pure functions of arrays."""
 
+    rounding: Rounding = Nearest()
+
+    def of(self, slot):
+        """The storage of `slot`, for one that depends on what the slot is."""
+        return self
+
     def check(self, slot):
         """Raises ValueError if this storage cannot keep `slot` soundly."""
 
-    def init(self, x):
-        """The stored form of the slot's first value `x`, an array in compute precision."""
+    def init(self, x, path):
+        """The stored form of the slot's first value `x`, an array in compute precision, for the leaf at `path`."""
         raise NotImplementedError
 
-    def layout(self, shape, dtype):
+    def layout(self, shape, dtype, path):
         """What `init` makes of an array of `shape` and `dtype`, as `jax.ShapeDtypeStruct`s."""
         raise NotImplementedError
 
@@ -27,8 +32,8 @@ class Storage:
         """The slot as an array of `dtype`."""
         raise NotImplementedError
 
-    def encode(self, x, stored):
-        """The stored form of `x`, of the same structure, shapes and dtypes as `stored`."""
+    def encode(self, x, stored, dither):
+        """The stored form of `x`, of the same structure, shapes and dtypes as `stored`; `dither` is what `rounding` needs, or None."""
         raise NotImplementedError
 
 
@@ -36,63 +41,74 @@ class Storage:
 class Float32(Storage):
     """The default: float32 whatever the parameter's precision; float64 for float64 parameters; complex for signed slots of complex ones."""
 
-    def init(self, x):
+    def init(self, x, path):
         return x
 
-    def layout(self, shape, dtype):
+    def layout(self, shape, dtype, path):
         return jax.ShapeDtypeStruct(shape, dtype)
 
     def decode(self, stored, dtype):
         return stored.astype(dtype)
 
-    def encode(self, x, stored):
+    def encode(self, x, stored, dither):
         return x.astype(stored.dtype)
 
 
 @dataclasses.dataclass(frozen=True)
 class Cast(Storage):
-    """The slot cast to a narrower float `dtype`, rounded to nearest, its range never left. For signed slots only (momenta)."""
+    """The slot in a narrower float `dtype`, its range never left.
+
+    Attributes:
+      dtype: Name or type of a real floating dtype of at least 16 bits.
+      rounding: `Stochastic()`, with which every average moves as it should in the mean; or `Nearest()`, for signed slots only.
+    """
 
     dtype: str
+    rounding: Rounding = Stochastic()
 
     def __post_init__(self):
         object.__setattr__(self, "dtype", _float_dtype(self.dtype).name)
 
     def check(self, slot):
-        if not slot.signed:
+        if not slot.signed and self.rounding == Nearest():
             raise ValueError(
-                f"slot {slot.name!r} cannot be kept as {self.dtype}: at a decay rate of 0.999 a second moment changes by less than half a "
-                f"unit in the last place, so rounding to nearest would freeze it. Keep {slot.name!r} as Float32()."
+                f"slot {slot.name!r} cannot be kept as {self.dtype} rounded to nearest: at a decay rate of 0.999 a second moment changes "
+                f"by less than half a unit in the last place, which would freeze it. Round it at random: {slot.name}=Cast({self.dtype!r})."
+            )
+        if not slot.signed and jnp.finfo(self.dtype).nexp < 8:
+            raise ValueError(
+                f"slot {slot.name!r} cannot be kept as {self.dtype}, whose smallest numbers are too large for squares: it would become 0, "
+                f"and is divided by. Keep it as BFloat16()."
             )
 
-    def init(self, x):
+    def init(self, x, path):
         if jnp.iscomplexobj(x):
-            raise ValueError(f"a complex slot cannot be kept as {self.dtype}; keep it as Float32().")
+            raise ValueError(f"a complex slot ({path}) cannot be kept as {self.dtype}; keep it as Float32().")
         return x.astype(self.dtype)
 
-    def layout(self, shape, dtype):
+    def layout(self, shape, dtype, path):
         return jax.ShapeDtypeStruct(shape, self.dtype)
 
     def decode(self, stored, dtype):
         return stored.astype(dtype)
 
-    def encode(self, x, stored):
-        return narrow(x, stored.dtype)
+    def encode(self, x, stored, dither):
+        return self.rounding(x, stored.dtype, dither)
 
 
-def BFloat16():  # noqa: N802  (a storage reads as a type: store(mu=BFloat16()))
-    """`Cast("bfloat16")`: half the bytes of a momentum."""
-    return Cast("bfloat16")
+def BFloat16(rounding=Cast.rounding):  # noqa: N802  (a storage reads as a type: store(mu=BFloat16()))
+    """`Cast("bfloat16", rounding)`: half the bytes of a slot."""
+    return Cast("bfloat16", rounding)
 
 
 def storage_in(dtype):
-    """The storage of a momentum in a float `dtype`: `Float32` for 32 bits or more, else a `Cast`.
+    """The storage of a momentum in a float `dtype`, as Optax's `mu_dtype`: `Float32` for 32 bits or more, else rounded to nearest.
 
     Raises:
       TypeError: not the name or type of a real floating dtype of at least 16 bits.
     """
     dtype = _float_dtype(dtype)
-    return Float32() if jnp.finfo(dtype).bits >= 32 else Cast(dtype.name)
+    return Float32() if jnp.finfo(dtype).bits >= 32 else Cast(dtype.name, Nearest())
 
 
 def _float_dtype(dtype):
@@ -102,43 +118,6 @@ def _float_dtype(dtype):
         found = None
     if found is None or not jnp.issubdtype(found, jnp.floating) or jnp.finfo(found).bits < 16:
         raise TypeError(
-            f"a momentum is kept in a floating dtype: jnp.bfloat16, jnp.float16 or jnp.float32 (or its name), got {dtype!r}."
+            f"a slot is kept in a floating dtype: jnp.bfloat16, jnp.float16 or jnp.float32 (or its name), got {dtype!r}."
         )
     return found
-
-
-class Rounding:
-    """How `step` brings the new parameter back to the parameter's dtype, where that is narrower than float32."""
-
-    def keys(self, count, leaves):
-        """A key for each of so many leaves in the step after `count`, an array; None if no random bits are needed."""
-        return None
-
-    def __call__(self, x, dtype, key):
-        """`x` as `dtype`; `key` is the leaf's, or None."""
-        raise NotImplementedError
-
-
-@dataclasses.dataclass(frozen=True)
-class Nearest(Rounding):
-    """To nearest, as `optax.apply_updates` does: updates below half a unit in the last place are lost."""
-
-    def __call__(self, x, dtype, key):
-        return narrow(x, dtype)
-
-
-@dataclasses.dataclass(frozen=True)
-class Stochastic(Rounding):
-    """Up or down at random with the exact value as mean: small updates move the parameter on average.
-
-    The random bits are a hash of `seed`, the step count, the leaf's place in the tree and the element's position in the whole array, so
-    that runs repeat and replicas agree, on any number of devices. Lanes of a `vmap`, and shards under `shard_map`, have bits of their own.
-    """
-
-    seed: int = 0
-
-    def keys(self, count, leaves):
-        return leaf_keys(self.seed, count, leaves)
-
-    def __call__(self, x, dtype, key):
-        return narrow(x, dtype) if key is None else round_stochastically(x, dtype, key)

@@ -7,6 +7,7 @@ import optax
 
 from adamx.signal import FIELDS
 from adamx.stages.base import Masked, Stage, Wrapper
+from adamx.storage import Float32
 from adamx.structure import is_node, plain_fields
 
 GIVEN = frozenset({"t", "p", "g", "raw"})
@@ -41,6 +42,11 @@ def check(stages, storages):
             continue
         if name not in owned:
             raise WiringError(f"the rule has no slot {name!r} to store; its slots are {_fields(owned)}.")
+        if owned[name].precise and storage != Float32():
+            raise ValueError(
+                f"slot {name!r} loses what it is for when it is rounded (a copy or an average of the parameters, a sum, a basis): keep it "
+                "as Float32()."
+            )
         storage.check(owned[name])
 
 

@@ -89,7 +89,7 @@ def test_a_decay_without_a_peak():
 @pytest.mark.parametrize("bad", [jnp.int32, "bf16", jnp.float8_e4m3fn, jnp.complex64, bool, 16], ids=repr)
 def test_a_dtype_in_which_no_momentum_is_kept(bad):
     for make in (lambda: adamx.adam(0.1, mu_dtype=bad), lambda: adamx.Cast(bad), lambda: adamx.lion(0.1, mu_dtype=bad)):
-        with raises(TypeError, "a momentum is kept in a floating dtype: jnp.bfloat16", f"got {bad!r}"):
+        with raises(TypeError, "a slot is kept in a floating dtype: jnp.bfloat16", f"got {bad!r}"):
             make()
 
 

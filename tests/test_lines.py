@@ -222,7 +222,7 @@ def test_an_edited_rule_keeps_its_storages():
     small = adamx.scale_by_adam().store(mu=BFloat16())
     assert small.replace(SecondMoment, Yogi()).storages == small.then(LearningRate(1e-3)).storages == small.storages
     assert small.store(params=Nearest()).storages == (("mu", BFloat16()), ("params", Nearest()))
-    assert "mu=Cast(dtype='bfloat16')" in repr(small)
+    assert "mu=Cast(dtype='bfloat16'" in repr(small)
     assert pickle.loads(pickle.dumps(small)) == small != adamx.scale_by_adam()
 
 

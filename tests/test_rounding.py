@@ -9,7 +9,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import adamx
-from adamx.randomness import mixed, random_bits, round_stochastically
+from adamx.randomness import Dither, mixed, random_bits, round_stochastically
 
 LOW = (jnp.bfloat16, jnp.float16)
 
@@ -85,8 +85,9 @@ def test_replicas_under_shard_map_agree():
 
 def test_bits_are_spread_evenly_over_positions_steps_leaves_and_seeds():
     position = random_bits(jnp.zeros((64, 1024)), jnp.uint32(0))
-    keys = [adamx.Stochastic(seed).keys(jnp.int32(step), 64) for seed in range(8) for step in range(128)]
-    for bits in (position, jnp.stack(keys)):
+    dithers = [adamx.Stochastic(seed).dithers(jnp.int32(step), 64) for seed in range(8) for step in range(128)]
+    rounding = [Dither(d.key[0], d.shift[0]).bits(jnp.zeros(64)) + d.key for d in dithers]
+    for bits in (position, jnp.stack(rounding)):
         bits = np.asarray(bits).ravel()
         assert len(np.unique(bits)) > 0.999 * bits.size
         shares = ((bits[:, None] >> np.arange(32, dtype=np.uint32)) & 1).mean(axis=0)
@@ -108,7 +109,9 @@ def test_each_input_bit_changes_half_of_the_output_bits():
 def test_the_mean_of_a_million_draws_is_the_number(value, dtype, wide):
     with jax.enable_x64(True):
         x = jnp.full(2**20, value, wide)
-        drawn = np.asarray(jax.jit(round_stochastically, static_argnums=1)(x, dtype, jnp.uint32(3)).astype(jnp.float64))
+        drawn = np.asarray(
+            jax.jit(round_stochastically, static_argnums=1)(x, dtype, random_bits(x, jnp.uint32(3))).astype(jnp.float64)
+        )
     assert len(np.unique(drawn)) == 2
     deviation = drawn.std() / np.sqrt(drawn.size)
     assert abs(drawn.mean() - value) < 4 * deviation + 2**-24 * abs(value)
@@ -126,7 +129,7 @@ def test_what_is_at_the_end_of_the_range_stays_there(dtype):
     top = float(jnp.finfo(dtype).max)
     x = jnp.array([top, -top, top * (1 + 1e-3), -3.4e38, jnp.inf, -jnp.inf, 0.0], jnp.float32)
     for key in range(20):
-        drawn = round_stochastically(x, dtype, jnp.uint32(key))
+        drawn = round_stochastically(x, dtype, random_bits(x, jnp.uint32(key)))
         np.testing.assert_array_equal(drawn, jnp.array([top, -top, top, -top, jnp.inf, -jnp.inf, 0.0], dtype))
     assert jnp.isnan(round_stochastically(jnp.array(jnp.nan), dtype, jnp.uint32(0)))
 

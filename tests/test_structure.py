@@ -23,7 +23,9 @@ each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.rel
 FLOORS = (
     ("numerics", "hyperparameters", "files"),
     ("structure", "randomness"),
+    ("rounding",),
     ("signal", "storage"),
+    ("blocks",),
     ("stages.base",),
     ("stages.moments",),
     ("stages.*",),

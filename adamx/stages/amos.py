@@ -40,7 +40,11 @@ class AmosStep(Stage):
     scalar_slots = ("nu_log_decay",)
     reads, writes = {"p", "g"}, {"u", "lr"}
     before = {"lr"}
-    slots = property(lambda self: tuple(Slot(name, signed=False, shape=self._kept) for name in ("nu", "decayed")))
+    slots = property(
+        lambda self: tuple(
+            Slot(name, signed=False, shape=self._kept, precise=name == "decayed") for name in ("nu", "decayed")
+        )
+    )
     elementwise = False
 
     def _kept(self, shape):

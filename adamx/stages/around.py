@@ -23,7 +23,7 @@ class Lookahead(Stage):
     sync_period: Positive = 6
     slow_step_size: Number = 0.5
 
-    slots = (Slot("p_slow"),)
+    slots = (Slot("p_slow", precise=True),)
     reads, writes = {"p", "u", "lr"}, {"u"}
 
     def start(self, p):
@@ -63,7 +63,7 @@ class ScheduleFree(Stage):
     weight_lr_power: NonNegative = 2.0
     r: NonNegative = 0.0
 
-    slots = (Slot("z"),)
+    slots = (Slot("z", precise=True),)
     scalar_slots = ("weight_sum", "largest_lr")
     reads, writes = {"p", "u", "lr"}, {"u"}
 

@@ -40,11 +40,13 @@ class Slot:
       name: Unique in a rule; Optax's name where it has one (`mu`, `nu`, `nu_max`).
       signed: False for what is never negative; such a slot is real also for complex parameters.
       shape: Function from the parameter's shape to the slot's.
+      precise: True for what is never kept in less than 32 bits: copies and averages of parameters, sums, eigenbases, products near 1.
     """
 
     name: str
     signed: bool = True
     shape: Callable = as_parameter
+    precise: bool = False
 
 
 class Stage:

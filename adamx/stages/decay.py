@@ -197,7 +197,7 @@ class DecayToAverage(Stage):
     gamma: Number = 0.1
     weight_decay: Number = 0.0
 
-    slots = (Slot("p_mean"),)
+    slots = (Slot("p_mean", precise=True),)
     scalar_slots = ("p_mean_log_decay",)
     reads, writes = {"p", "u"}, {"u"}
     before = {"lr"}

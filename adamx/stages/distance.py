@@ -89,7 +89,7 @@ class ProdigyDistance(_Estimate):
     bias_correction: bool = static(default=False)
     safeguard_warmup: bool = static(default=False)
 
-    slots = (Slot("p_start"), Slot("s"))
+    slots = (Slot("p_start", precise=True), Slot("s", precise=True))
     scalar_slots = ("distance", "distance_max", "numerator", "moves")
     reads, writes = {"p", "g"}, {"g", "distance", "factor", "step"}
 
@@ -165,7 +165,7 @@ class DAdaptation(Wrapper, _Estimate):
     growth_rate: Positive | None = None
     bias_correction: bool = static(default=False)
 
-    slots = property(lambda self: (*self.inner.slots, Slot("s")))
+    slots = property(lambda self: (*self.inner.slots, Slot("s", precise=True)))
     scalar_slots = property(lambda self: (*self.inner.scalar_slots, *_Estimate.scalar_slots))
     writes = property(lambda self: self.inner.writes | {"g", "factor", "step"})
     sums, elementwise = _Estimate.sums, False

@@ -96,7 +96,11 @@ class IntoEigenbasis(Stage):
             return (shape[axis], shape[axis]) if self._has_basis(shape, axis) else (1,)
 
         shapes = [functools.partial(shape_of, axis) for axis in range(MOST_AXES)]
-        return tuple(Slot(f"{name}_{axis}", shape=shape) for name in ("gg", "q") for axis, shape in enumerate(shapes))
+        return tuple(
+            Slot(f"{name}_{axis}", shape=shape, precise=True)
+            for name in ("gg", "q")
+            for axis, shape in enumerate(shapes)
+        )
 
     def _has_basis(self, shape, axis):
         return 1 < len(shape) <= MOST_AXES and axis < len(shape) and shape[axis] <= self.max_precond_dim

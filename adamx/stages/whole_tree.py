@@ -38,7 +38,7 @@ class InertiaMomentum(Stage):
     b2: Decay = 0.99
     eps: NonNegative = 1e-3
 
-    slots = (Slot("mu"), Slot("nu", signed=False), Slot("mu_weight", signed=False))
+    slots = (Slot("mu"), Slot("nu", signed=False), Slot("mu_weight", signed=False, precise=True))
     scalar_slots = ("nu_log_decay",)
     sums = ("v", "size")
     reads, writes = {"g"}, {"mu", "m", "v"}
@@ -97,7 +97,7 @@ class StableDecay(Stage):
 class _Distance(Stage):
     """What DoG and DoWG share: the parameters at the start, and how far from there they are."""
 
-    slots = (Slot("p_start"),)
+    slots = (Slot("p_start", precise=True),)
     sums = ("g_squared", "distance_squared", "start_squared")
     reads, writes = {"p", "g"}, {"u", "lr"}
     before = {"lr"}
