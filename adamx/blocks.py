@@ -109,6 +109,15 @@ def _field(x):
     return (_bits(x) >> SIGNIFICAND) & EXPONENT
 
 
+EIGHTH = 1 << (SIGNIFICAND - 3)
+"""The eighth part of an octave, the coarsest step between codes, in bits of a number."""
+
+
+def _top(largest):
+    """Exponent field of blocks of which this is the largest |x|: such that it is not beyond the largest code."""
+    return jnp.where(_field(largest) == EXPONENT, EXPONENT, jnp.minimum((_bits(largest) + EIGHTH) >> SIGNIFICAND, 254))
+
+
 def _power(field):
     """The power of 2 with an exponent field from 1 to 254."""
     return _float(field << SIGNIFICAND)
@@ -188,7 +197,7 @@ class Int8(Blockwise):
             )
 
     def _scales(self, x, scales):
-        field = _field(_over_blocks(jnp.max, jnp.abs(x), scales))
+        field = _top(_over_blocks(jnp.max, jnp.abs(x), scales))
         # So large that the unit, 2^-17 of it, is a normal number.
         return _scale(field, jnp.maximum(field, 18) << SIGNIFICAND)
 
@@ -225,9 +234,11 @@ class Log8(Blockwise):
             raise ValueError(f"slot {slot.name!r} has a sign, which Log8() does not keep. Keep it as Int8().")
 
     def _scales(self, x, scales):
-        top = _field(_over_blocks(jnp.max, x, scales))
-        # Of what is not 0: without a sign, the smallest exponent is the largest difference from the largest exponent there is.
-        rest = _over_blocks(jnp.max, jnp.where(_field(x) > 0, EXPONENT - _field(x), 0), scales)
+        top = _top(_over_blocks(jnp.max, x, scales))
+        # Of what is not 0: the smallest exponent is the largest difference from the largest exponent there is. What is in the first eighth
+        # of an octave counts as of the octave below, or it could not fall there: the first number of a window has no code.
+        least = (_bits(x) - EIGHTH) >> SIGNIFICAND
+        rest = _over_blocks(jnp.max, jnp.where(_field(x) > 0, EXPONENT - least, 0), scales)
         octaves = top - (EXPONENT - rest) + 1
         which = (octaves > 4).astype(jnp.int32) + (octaves > 8).astype(jnp.int32) + (octaves > 16).astype(jnp.int32)
         return _scale(top, top << SIGNIFICAND | which << (SIGNIFICAND - 2))

@@ -168,7 +168,7 @@ def test_a_storage_that_is_none():
 
 
 def test_a_complex_momentum_in_bfloat16():
-    with raises(ValueError, "a complex slot cannot be kept as bfloat16", "Float32()"):
+    with raises(ValueError, "a complex slot (params) cannot be kept as bfloat16", "Float32()"):
         adamx.adam(0.1, mu_dtype="bfloat16").init(jnp.ones(2, jnp.complex64))
 
 
