@@ -115,7 +115,7 @@ EIGHTH = 1 << (SIGNIFICAND - 3)
 
 def _top(largest):
     """Exponent field of blocks of which this is the largest |x|: such that it is not beyond the largest code."""
-    return jnp.where(_field(largest) == EXPONENT, EXPONENT, jnp.minimum((_bits(largest) + EIGHTH) >> SIGNIFICAND, 254))
+    return jnp.where(_field(largest) == EXPONENT, EXPONENT, jnp.minimum((_bits(largest) + EIGHTH - 1) >> SIGNIFICAND, 254))
 
 
 def _power(field):
