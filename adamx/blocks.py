@@ -1,8 +1,9 @@
 """Slots in 8 bits: codes of a byte each, in blocks of 64 numbers that share one scale.
 
 A block runs down an axis of the leaf, so codes have the leaf's shape (and sharding), and scales that shape with this axis 64 times shorter:
-both are dense in the last axis. Which axis: the one before the last if it is 64 or longer, else the longest before the last. A leaf without
-one of 32 or more (a vector, a few rows) is taken as rows of 128, down which the blocks run.
+both are dense in the axis that lies densest in memory. That is the last one; or the one before it, where only that is a multiple of 128
+(TPUs then keep an array so). The axis of the blocks is the other of the two if it is 64 or longer, else the longest before the last. A leaf
+without one of 32 or more (a vector, a few rows) is taken as rows of 128, down which the blocks run.
 
 Codes are what is left of a float32 number whose significand is cut short and whose exponent is counted from the block's largest. So the
 grid on which the numbers of a block lie is the same in every step: what does not change is never rounded again, decoding and encoding are
@@ -45,8 +46,10 @@ def is_blocks(node):
 
 def axis_of_blocks(shape):
     """The axis of a leaf down which blocks run; None for one that is taken as rows of 128."""
-    if len(shape) > 1 and shape[-2] >= BLOCK:
-        return len(shape) - 2
+    if len(shape) > 1:
+        axis = len(shape) - (1 if shape[-1] % LANES and not shape[-2] % LANES else 2)
+        if shape[axis] >= BLOCK:
+            return axis
     longest = max(range(len(shape) - 1), key=lambda axis: shape[axis], default=None)
     return longest if longest is not None and shape[longest] >= BLOCK // 2 else None
 
@@ -115,7 +118,9 @@ EIGHTH = 1 << (SIGNIFICAND - 3)
 
 def _top(largest):
     """Exponent field of blocks of which this is the largest |x|: such that it is not beyond the largest code."""
-    return jnp.where(_field(largest) == EXPONENT, EXPONENT, jnp.minimum((_bits(largest) + EIGHTH - 1) >> SIGNIFICAND, 254))
+    return jnp.where(
+        _field(largest) == EXPONENT, EXPONENT, jnp.minimum((_bits(largest) + EIGHTH - 1) >> SIGNIFICAND, 254)
+    )
 
 
 def _power(field):

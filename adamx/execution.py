@@ -18,7 +18,8 @@ from jax import lax
 from adamx.blocks import is_blocks
 from adamx.checks import checked
 from adamx.hyperparameters import Decay, at_count, is_whole
-from adamx.leaves import Leaf, Part, Plan, per_group
+from adamx.kernels import Kernel, fits, per_group
+from adamx.leaves import Leaf, Part, Plan
 from adamx.numerics import compute_dtype, real_dtype, scalar_dtype, within
 from adamx.randomness import leaf_keys
 from adamx.rounding import Stochastic
@@ -40,7 +41,15 @@ def rounding_of(storages):
 
 
 def advance(
-    stages, storages, grads, state, params, extra=types.MappingProxyType({}), rounding=None, wants_signal=False
+    stages,
+    storages,
+    grads,
+    state,
+    params,
+    extra=types.MappingProxyType({}),
+    rounding=None,
+    wants_signal=False,
+    kernel=None,
 ):
     """One step over the tree.
 
@@ -66,7 +75,8 @@ def advance(
         for i, (g, p) in enumerate(zip(given.gs, given.ps, strict=True))
         if not is_absent(g)
     }
-    kinds = _groups(_plans(line, storages, given.active, rounding, wants_signal), leaves)
+    kernel = kernel or (Kernel() if _on_one_tpu() else None)
+    kinds = _groups(line, _plans(line, storages, given.active, rounding, wants_signal), leaves, kernel)
     for part in _parts(line):
         in_dtype = functools.cache(lambda real: jax.tree.map(lambda a: a.astype(real), (values, scalars, t)))  # noqa: B023
         results = {}
@@ -264,17 +274,26 @@ class _Kind:
     types: tuple
 
 
-def _groups(plans, leaves):
+def _on_one_tpu():
+    """Whether what is traced is for one TPU, as far as can be known."""
+    return jax.default_backend() == "tpu" and jax.device_count() == 1
+
+
+def _groups(line, plans, leaves, kernel):
     """Kind -> groups, each a list of the positions of leaves."""
     wide = functools.cache(lambda dtypes: compute_dtype(*(d for d in dtypes if jnp.issubdtype(d, jnp.inexact))))
     kinds = {}
     for i, leaf in leaves.items():
         types = tuple(jax.typeof(a) for a in jax.tree.leaves((leaf.g, leaf.p, leaf.stored, leaf.extras)))
         kinds.setdefault((plans[i], types), []).append(i)
-    return {
-        _Kind(plan, wide(frozenset(a.dtype for a in types)), types): _cut(members)
-        for (plan, types), members in kinds.items()
-    }
+    groups = {}
+    for (plan, types), members in kinds.items():
+        dtype, leaf = wide(frozenset(a.dtype for a in types)), leaves[members[0]]
+        asked = kernel is not None and (kernel.explicit or any(is_blocks(s) for s in leaf.stored.values()))
+        if asked and fits(plan, line, dtype, leaf):
+            plan = dataclasses.replace(plan, kernel=kernel)
+        groups[_Kind(plan, dtype, types)] = _cut(members)
+    return groups
 
 
 def _cut(members):

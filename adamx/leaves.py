@@ -1,6 +1,7 @@
 """The work on one leaf: its signal goes down the line of stages, which read and write it and their slots."""
 
 import dataclasses
+from collections.abc import Hashable
 from typing import NamedTuple
 
 import jax
@@ -23,12 +24,14 @@ class Plan:
       storages: (slot name, `Storage`) pairs, of all slots.
       rounding: How the new parameter is rounded; None where the update is wanted.
       wants_signal: Whether the signal is.
+      kernel: The `Kernel` that works on the leaf; None where XLA does.
     """
 
     active: tuple
     storages: tuple[tuple[str, Storage], ...]
     rounding: Rounding | None
     wants_signal: bool
+    kernel: Hashable = None
 
 
 class Part(NamedTuple):
@@ -58,11 +61,6 @@ class Leaf(NamedTuple):
     extras: dict
     signal: Signal | None = None
     new: dict | None = None
-
-
-def per_group(plan, part, dtype, stages, scalars, t, leaves):
-    """`per_leaf` of each of `leaves`."""
-    return [per_leaf(plan, part, dtype, stages, scalars, t, leaf) for leaf in leaves]
 
 
 def per_leaf(plan, part, dtype, stages, scalars, t, leaf):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from adamx import execution, state, wiring
+from adamx.kernels import Kernel
 from adamx.rounding import Rounding
 from adamx.storage import Storage
 from adamx.structure import tree_hash, trees_equal
@@ -45,6 +46,7 @@ class UpdateRule(RuleTree):
     Attributes:
       stages: The stages, in order of execution.
       storages: (slot name, `Storage`) pairs, for slots not kept as `Float32()`; ("params", `Rounding`) for the parameters.
+      kernel: How leaves are worked on by kernels (`fuse`); None where that is left to the backend and the storages.
 
     >>> rule = update_rule(Momentum(0.9), SecondMoment(0.999), DivideByRoot(), LearningRate(0.1))
     >>> params = jnp.array([1.0, -2.0])
@@ -56,12 +58,12 @@ class UpdateRule(RuleTree):
     Momentum(b1=0.9) | Belief(b2=0.99, eps_root=1e-16) | DivideByRoot(eps=1e-08) | LearningRate(learning_rate=0.1)
     """
 
-    def __new__(cls, stages, storages=()):
+    def __new__(cls, stages, storages=(), kernel=None):
         """Unchecked; JAX calls it with tracers and placeholders. Use `update_rule`."""
         init = functools.partial(state.init, stages, storages)
-        update = functools.partial(_update, stages, storages)
+        update = functools.partial(_update, stages, storages, kernel)
         self = super().__new__(cls, init, update)
-        self.stages, self.storages = stages, storages
+        self.stages, self.storages, self.kernel = stages, storages, kernel
         return self
 
     def trace(self, grads, state, params=None, **extra):
@@ -87,16 +89,18 @@ class UpdateRule(RuleTree):
             raise ValueError("step applies the update to the parameters: call step(grads, state, params).")
         _refuse_misspelt(self.stages, params, extra)
         rounding = execution.rounding_of(self.storages)
-        params, state, _ = execution.advance(self.stages, self.storages, grads, state, params, extra, rounding)
+        params, state, _ = execution.advance(
+            self.stages, self.storages, grads, state, params, extra, rounding, kernel=self.kernel
+        )
         return params, state
 
     def then(self, *stages):
         """A new rule with `stages` after the present ones."""
-        return _checked((*self.stages, *stages), self.storages)
+        return _checked((*self.stages, *stages), self.storages, self.kernel)
 
     def replace(self, kind, stage):
         """A new rule with its one stage of type `kind` (at the top, or wrapped in another) replaced by `stage`."""
-        return _checked(wiring.replaced(self.stages, kind, stage), self.storages)
+        return _checked(wiring.replaced(self.stages, kind, stage), self.storages, self.kernel)
 
     def insert(self, stage, *, before=None, after=None):
         """A new rule with `stage` before or after its one stage of the type given."""
@@ -105,7 +109,7 @@ class UpdateRule(RuleTree):
                 "insert takes the type of a neighbour: insert(stage, before=Type) or insert(stage, after=Type)."
             )
         at = wiring.position_of(self.stages, before or after) + (before is None)
-        return _checked((*self.stages[:at], stage, *self.stages[at:]), self.storages)
+        return _checked((*self.stages[:at], stage, *self.stages[at:]), self.storages, self.kernel)
 
     def store(self, storage=None, /, **storages):
         """A new rule that keeps its slots otherwise: all of them `rule.store(EightBit())`, or by name `rule.store(mu=BFloat16())`.
@@ -121,20 +125,39 @@ class UpdateRule(RuleTree):
                 raise TypeError(f"store({name}=...) takes a {expected.__name__}, got {storage!r}.")
             if name in slots:
                 storages[name] = storage.of(slots[name])
-        return _checked(self.stages, tuple(sorted({**dict(self.storages), **storages}.items())))
+        return _checked(self.stages, tuple(sorted({**dict(self.storages), **storages}.items())), self.kernel)
+
+    def fuse(self, *, interpret=False):
+        """A new rule whose `step` and `update` work on each leaf by one kernel, which reads and writes every array once.
+
+        Rules with 8-bit slots run so by themselves on a TPU, where one device holds the leaves; `fuse` asks for it whatever the storage. A
+        kernel works on what its device holds: on several, call the rule inside of `jax.shard_map`. On other backends, under `vmap`, and on
+        leaves of other than 32 bits of arithmetic, the result is the same by XLA's own fusions; so it is for leaves whose shape a kernel
+        does not take (vectors whose length is no multiple of 1,024; leaves of less than 64 rows).
+
+        Args:
+          interpret: Run the kernel by Pallas' interpreter, slowly and on any backend, to test it.
+
+        Raises:
+          WiringError: a stage of the rule is not elementwise; names it.
+        """
+        kernel = Kernel(interpret, explicit=True)
+        wiring.check_fusable(self.stages)
+        return UpdateRule(self.stages, self.storages, kernel)
 
     def __repr__(self):
         kept = ", ".join(f"{name}={storage!r}" for name, storage in self.storages)
-        return wiring.line(self.stages) + (f" with {kept}" if kept else "")
+        fused = ", fused" if self.kernel else ""
+        return wiring.line(self.stages) + (f" with {kept}" if kept else "") + fused
 
     def __reduce__(self):
-        return UpdateRule, (self.stages, self.storages)
+        return UpdateRule, (self.stages, self.storages, self.kernel)
 
 
 jax.tree_util.register_pytree_with_keys(
     UpdateRule,
-    lambda rule: (((jax.tree_util.GetAttrKey("stages"), rule.stages),), rule.storages),
-    lambda storages, children: UpdateRule(*children, storages),
+    lambda rule: (((jax.tree_util.GetAttrKey("stages"), rule.stages),), (rule.storages, rule.kernel)),
+    lambda fixed, children: UpdateRule(*children, *fixed),
 )
 
 
@@ -152,15 +175,17 @@ def update_rule(*stages):
     return _checked(stages)
 
 
-def _checked(stages, storages=()):
+def _checked(stages, storages=(), kernel=None):
     wiring.check(stages, storages)
-    return UpdateRule(tuple(stages), storages)
+    if kernel:
+        wiring.check_fusable(stages)
+    return UpdateRule(tuple(stages), storages, kernel)
 
 
-def _update(stages, storages, updates, state, params=None, **extra):
+def _update(stages, storages, kernel, updates, state, params=None, **extra):
     """Optax's `update`: the updates, in the gradients' dtypes, and the new state. Extra arguments that no stage declares are for others."""
     _refuse_misspelt(stages, params, extra)
-    updates, state, _ = execution.advance(stages, storages, updates, state, params, extra)
+    updates, state, _ = execution.advance(stages, storages, updates, state, params, extra, kernel=kernel)
     return updates, state
 
 

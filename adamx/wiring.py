@@ -50,6 +50,23 @@ def check(stages, storages):
         storage.check(owned[name])
 
 
+def hindrance(stage):
+    """Why the work of a stage on a leaf cannot be done part by part; None if it can."""
+    if stage.sums or not stage.elementwise:
+        return "needs norms or other sums before it can go on"
+    return "asks for random bits" if stage.random else None
+
+
+def check_fusable(stages):
+    """Raises WiringError, naming the stage, if a line cannot be run as one kernel."""
+    for position, stage in enumerate(stages, start=1):
+        if hindrance(stage):
+            raise WiringError(
+                f"{name_of(stage)} (stage {position}) {hindrance(stage)}, which one kernel over parts of a leaf cannot give it: this rule "
+                "is not fused. Its step is XLA's, leaf by leaf, with any storage."
+            )
+
+
 def slots_of(stages):
     """All slots of a line, in order."""
     return [slot for stage in stages for slot in stage.slots]

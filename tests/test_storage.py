@@ -39,8 +39,8 @@ def kept(storage, x):
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_codes_have_the_leafs_shape_and_values_are_near(shape):
-    x = log_normal(shape, 1.0)
-    for storage, x in ((Int8(min_size=0), x), (Log8(min_size=0), jnp.abs(x))):
+    signed = log_normal(shape, 1.0)
+    for storage, x in ((Int8(min_size=0), signed), (Log8(min_size=0), jnp.abs(signed))):
         stored = storage.init(x, "params")
         layout = storage.layout(shape, jnp.float32, "params")
         assert jax.tree.map(lambda a: (a.shape, a.dtype), stored) == jax.tree.map(lambda a: (a.shape, a.dtype), layout)
