@@ -19,6 +19,7 @@ from adamx.checks import checked
 from adamx.hyperparameters import Decay, at_count, is_whole
 from adamx.leaves import Leaf, Part, Plan, per_group
 from adamx.numerics import compute_dtype, real_dtype, scalar_dtype, within
+from adamx.passes import several_outputs
 from adamx.randomness import leaf_keys
 from adamx.signal import gathered
 from adamx.state import RuleState, storage_of
@@ -250,7 +251,8 @@ def _how(line, storages):
 def _plans(line, storages, active, rounding, wants_signal):
     """The plan of each leaf; leaves on which the same stages act share one."""
     storages = tuple((slot.name, storage_of(storages, slot)) for slot in slots_of(line))
-    plan = functools.cache(lambda which: Plan(which, storages, rounding, wants_signal))
+    apart = any(stage.shares for stage in line) and all(stage.elementwise for stage in line) and several_outputs()
+    plan = functools.cache(lambda which: Plan(which, storages, rounding, wants_signal, apart))
     return [plan(which) for which in active]
 
 

@@ -4,6 +4,9 @@ XLA's CPU compiler makes an array of what two slots, or a slot and the update, h
 slot that is read after its place in memory is written. In these forms nothing is in common but slots, and none is read once it is replaced.
 """
 
+import os
+
+import jax
 import jax.numpy as jnp
 
 from adamx.numerics import average, below_overflow, scaled
@@ -29,3 +32,8 @@ def weighted_sq(weight, x):
     if jnp.iscomplexobj(x):
         return below_overflow(sum(scaled(weight, part) * part for part in (jnp.real(x), jnp.imag(x))))
     return below_overflow(scaled(weight, x) * x)
+
+
+def several_outputs():
+    """Whether XLA's CPU compiler, which is the one in use, was told to make several arrays in one pass."""
+    return "xla_cpu_use_multi_output_fusion" in os.environ.get("XLA_FLAGS", "") and jax.default_backend() == "cpu"
