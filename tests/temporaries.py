@@ -1,6 +1,7 @@
 """Prints, as JSON, the temporaries of elementwise rules' compiled steps: rule -> [of update and apply, of `step`], in leaves' sizes.
 
-The rules are named as arguments; all, if none is. One float32 leaf, parameters and state donated. XLA's flags are those of the environment, so this runs in a process of its own.
+The rules are named as arguments; all, if none is. One float32 leaf, parameters and state donated. XLA's flags are those of the environment,
+so this runs in a process of its own.
 """
 
 import json
