@@ -3,7 +3,17 @@
 import jax.numpy as jnp
 
 from adamx.hyperparameters import Decay, NonNegative, Number, Positive
-from adamx.numerics import abs_sq, average, debias_weight, mean_log_decay, over_root, rate_of, ratio, root
+from adamx.numerics import (
+    abs_sq,
+    average,
+    below_overflow,
+    debias_weight,
+    mean_log_decay,
+    over_root,
+    rate_of,
+    ratio,
+    root,
+)
 from adamx.passes import weighted_sq
 from adamx.stages.base import Slot, Stage, stage
 
@@ -158,7 +168,7 @@ class MatchUpdateSize(Stage):
 
     def __call__(self, x, s, k):
         normalised = ratio(x.g, root(x.v + self.eps))
-        e_x = average(s["e_x"], abs_sq(normalised) * (s["e_x"] + self.eps), k["rate"])
+        e_x = average(s["e_x"], below_overflow(abs_sq(normalised) * (s["e_x"] + self.eps)), k["rate"])
         # The old average is not read again, nor any term: XLA's CPU compiler would make arrays of them.
         above, below = e_x + k["rho_eps"], k["of_v"] * x.v + k["rho_eps"] + weighted_sq(k["of_g"], x.g)
         return x.write(d=root(ratio(below, above)), u=x.g * root(ratio(above, below))), {"e_x": e_x}
