@@ -21,6 +21,7 @@ from adamx.hyperparameters import Decay, at_count, is_whole
 from adamx.kernels import Kernel, fits, per_group
 from adamx.leaves import Leaf, Part, Plan
 from adamx.numerics import compute_dtype, real_dtype, scalar_dtype, within
+from adamx.passes import several_outputs
 from adamx.randomness import leaf_keys
 from adamx.rounding import Stochastic
 from adamx.signal import gathered
@@ -261,7 +262,9 @@ def _how(line, storages):
 def _plans(line, storages, active, rounding, wants_signal):
     """The plan of each leaf; leaves on which the same stages act share one."""
     storages = tuple((slot.name, storage_of(storages, slot)) for slot in slots_of(line))
-    plan = functools.cache(lambda which: Plan(which, storages, rounding, wants_signal))
+    whole = all(stage.elementwise and not stage.sums for stage in line)
+    apart = whole and any(stage.shares for stage in line) and several_outputs()
+    plan = functools.cache(lambda which: Plan(which, storages, rounding, wants_signal, apart))
     return [plan(which) for which in active]
 
 

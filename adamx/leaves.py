@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from adamx.numerics import narrow
+from adamx.numerics import narrow, scaled
 from adamx.rounding import Rounding
 from adamx.signal import FIELDS, Signal
 from adamx.state import slot_dtype, stage_at
@@ -24,6 +24,7 @@ class Plan:
       storages: (slot name, `Storage`) pairs, of all slots.
       rounding: How the new parameter is rounded; None where the update is wanted.
       wants_signal: Whether the signal is.
+      apart: Whether each stage's slots, and the update, are computed in a run of the line of their own.
       kernel: The `Kernel` that works on the leaf; None where XLA does.
     """
 
@@ -31,6 +32,7 @@ class Plan:
     storages: tuple[tuple[str, Storage], ...]
     rounding: Rounding | None
     wants_signal: bool
+    apart: bool = False
     kernel: Hashable = None
 
 
@@ -70,6 +72,18 @@ def per_leaf(plan, part, dtype, stages, scalars, t, leaf):
       After the last part, the update in the gradient's dtype, or, if the plan rounds, the new parameter; the stored slots; the signal, if
       wanted. After another one the signal, the slots stored so far, and the leaf's share of the next stage's sums.
     """
+    x, new = (_apart if plan.apart else _run)(plan, part, dtype, stages, scalars, t, leaf)
+    if part.stop < len(stages):
+        return x, new, _share(plan, part.stop, dict(plan.storages), dtype, stages, scalars, leaf, x)
+    if plan.rounding is None:
+        out = narrow(x.u, leaf.g.dtype)
+    else:
+        out = plan.rounding(x.p + x.u, leaf.p.dtype, leaf.keys.get("params"))
+    return out, new, x if plan.wants_signal else None
+
+
+def _run(plan, part, dtype, stages, scalars, t, leaf):
+    """The signal after a part of the line, and the slots as stored, as far as made."""
     storages = dict(plan.storages)
     x, new = (_opened(dtype, t, leaf), dict(leaf.stored)) if part.start == 0 else (leaf.signal, dict(leaf.new))
     for i in range(part.start, part.stop):
@@ -82,13 +96,31 @@ def per_leaf(plan, part, dtype, stages, scalars, t, leaf):
                 name: storages[name].encode(value, leaf.stored[name], leaf.keys.get(name))
                 for name, value in after.items()
             }
-    if part.stop < len(stages):
-        return x, new, _share(plan, part.stop, storages, dtype, stages, scalars, leaf, x)
-    if plan.rounding is None:
-        out = narrow(x.u, leaf.g.dtype)
-    else:
-        out = plan.rounding(x.p + x.u, leaf.p.dtype, leaf.keys.get("params"))
-    return out, new, x if plan.wants_signal else None
+    return x, new
+
+
+def _apart(plan, part, dtype, stages, scalars, t, leaf):
+    """`_run` of a whole line, several times: for the signal, and for the slots of each stage that has some.
+
+    XLA's CPU compiler makes an array of what is needed for two of these, but all of them together in one pass where each is made of what
+    was there before the step. So that it does not see that the runs do the same, each has its own numbers, multiplied by a one.
+    """
+    x, new = _run(plan, part, dtype, stages, scalars, t, _disguised(leaf, t, 0))[0], dict(leaf.stored)
+    for i, stage in enumerate(stages):
+        if stage.slots and plan.active[i] is not False:
+            made = _run(plan, Part(0, i + 1), dtype, stages, scalars, t, _disguised(leaf, t, i + 1))[1]
+            new |= {slot.name: made[slot.name] for slot in stage.slots}
+    return x, new
+
+
+def _disguised(leaf, t, run):
+    one = jnp.where(t > -run, 1, t)
+
+    def times_one(a):
+        return scaled(one, a) if jnp.issubdtype(a.dtype, jnp.floating) else a
+
+    g, p, stored = jax.tree.map(times_one, (leaf.g, leaf.p, leaf.stored))
+    return leaf._replace(g=g, p=p, stored=stored)
 
 
 def _opened(dtype, t, leaf):

@@ -82,6 +82,10 @@ class UpdateRule(RuleTree):
         A float16 or bfloat16 parameter is rounded as `store(params=...)` says, by default stochastically, so that updates below its
         resolution are not lost.
 
+        JAX gives the memory of donated arguments to results of the same type in order, so donate with the parameters first:
+        `jax.jit(lambda params, state, grads: rule.step(grads, state, params), donate_argnums=(0, 1))`. With the state first, the parameters
+        are written where a slot was, at a copy of one or two arrays.
+
         Returns:
           new parameters (dtypes as before), state.
         """

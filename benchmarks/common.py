@@ -25,11 +25,18 @@ def ours(name):
     return adamx.create(name, LEARNING_RATE, **OPTIONS.get(name, {}))
 
 
+PEERS = {
+    "momentum": lambda rate: optax.chain(optax.ema(0.9, debias=False), optax.scale_by_learning_rate(rate)),
+    "schedule_free": optax.contrib.schedule_free_adamw,
+    # These have two sets of parameters, or need the loss.
+    **dict.fromkeys(("lookahead", "sophia", "polyak_sgd"), lambda rate: None),
+}
+"""Optax's rules that are not called as ours."""
+
+
 def peer(name):
-    """Optax's rule `name`, or None if it has none."""
-    if name == "momentum":
-        return optax.chain(optax.ema(0.9, debias=False), optax.scale_by_learning_rate(LEARNING_RATE))
-    constructor = getattr(optax, name, None) or getattr(optax.contrib, name, None)
+    """Optax's rule `name`, or None if it has none that steps on gradients alone."""
+    constructor = PEERS.get(name) or getattr(optax, name, None) or getattr(optax.contrib, name, None)
     return constructor and constructor(LEARNING_RATE)
 
 
@@ -59,6 +66,7 @@ def environment(**more):
     return {
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
+        "XLA_FLAGS": os.environ.get("XLA_FLAGS"),
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         "versions": {"adamx": _version("adamx"), **{name: _version(name) for name in packages}},
         **more,

@@ -1,10 +1,13 @@
-"""Our rules against Optax's and torch's of the same meaning: time of a step, cost of compilation, exactness.
+"""Our rules against Optax's and torch's of the same meaning: time of a step, temporaries, cost of compilation, exactness.
 
 All in one process. Contestants take turns; times are medians, and "ratio" is the median over rounds of our time over the peer's, which a
 slow phase of the machine leaves alone. Below 1 ours is faster.
 
+XLA's flags are those that the README recommends, unless XLA_FLAGS says otherwise; they are in the results.
+
     python benchmarks/step.py [--rules adam lion] [--workloads large many small] [--programs equal distinct]
-                              [--parts step compile accuracy] [--repeats 20] [--quick]
+                              [--parts step temporaries compile accuracy] [--repeats 20] [--quick]
+    XLA_FLAGS= python benchmarks/step.py --out benchmarks/results/step_plain.json
 """
 
 import argparse
@@ -13,6 +16,7 @@ import gc
 import statistics
 import time
 
+import before_jax  # noqa: F401  (first, for its flags)
 import common
 import jax
 import jax.numpy as jnp
@@ -40,7 +44,7 @@ METHOD = (
     "one process; contestants in turns, a turn one unmeasured step and one measured; arrays allocated anew every 5 rounds; medians; "
     "ratio: median of paired ratios, below 1 ours is faster"
 )
-PARTS = ("step", "compile", "accuracy")
+PARTS = ("step", "temporaries", "compile", "accuracy")
 DECAYS = (0.999, 0.9999, 0.99999)
 RULES = tuple(name for name in adamx.CATALOGUE if common.peer(name) is not None)
 
@@ -63,6 +67,9 @@ def main():
             for rule in options.rules
         ]
         common.print_table("Time of a step, ms (ratio: ours / peer)", record["step"])
+    if "temporaries" in options.parts:
+        record["temporaries"] = [temporaries(name) for name in ELEMENTWISE]
+        common.print_table("Arrays of a leaf's size that a step makes beside its results", record["temporaries"])
     if "compile" in options.parts:
         repeats = max(3, options.repeats // 8)
         part = slice(None, None, 10 if options.quick else 1)
@@ -159,6 +166,25 @@ def time_steps(name, workload, size, repeats):
 
 
 WHO = ("ours", "optax", "torch foreach", "torch fused")
+
+
+# Temporaries
+
+ELEMENTWISE = [name for name in adamx.CATALOGUE if all(stage.elementwise for stage in common.ours(name).stages)]
+
+
+def temporaries(name, size=2**20):
+    """One row: the temporaries of the compiled step on one leaf, in leaves; parameters and state are donated."""
+    rule, peer = common.ours(name), common.peer(name)
+    steps = {"update, apply": (rule, common.step_of(rule)), "step": (rule, lambda p, s, g: rule.step(g, s, p))}
+    steps["optax"] = (peer, peer and common.step_of(peer))
+    leaf = jax.ShapeDtypeStruct((size,), jnp.float32)
+
+    def of(rule, step):
+        compiled = jax.jit(step, donate_argnums=(0, 1)).lower(leaf, jax.eval_shape(rule.init, leaf), leaf).compile()
+        return round(compiled.memory_analysis().temp_size_in_bytes / (4 * size), 2)
+
+    return {"rule": name} | {what: of(*pair) if pair[0] else None for what, pair in steps.items()}
 
 
 # Compilation

@@ -22,7 +22,7 @@ each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.rel
 
 FLOORS = (
     ("numerics", "hyperparameters", "files"),
-    ("structure", "randomness"),
+    ("structure", "randomness", "passes"),
     ("rounding",),
     ("signal", "storage"),
     ("blocks",),

@@ -25,6 +25,7 @@ class Lookahead(Stage):
 
     slots = (Slot("p_slow", precise=True),)
     reads, writes = {"p", "u", "lr"}, {"u"}
+    shares = True
 
     def start(self, p):
         return {"p_slow": p}
@@ -66,6 +67,7 @@ class ScheduleFree(Stage):
     slots = (Slot("z", precise=True),)
     scalar_slots = ("weight_sum", "largest_lr")
     reads, writes = {"p", "u", "lr"}, {"u"}
+    shares = True
 
     def start(self, p):
         return {"z": p}

@@ -64,6 +64,8 @@ class Stage:
       extras: Arguments of a step, beside gradients and parameters, that are trees like the parameters: fields of the signal, absent (None)
         in the steps that have none.
       scalar_extras: Arguments of a step that are one number: among the scalars `k`, and every step must have them.
+      shares: True where two slots, or one and the update, are made of a value of this stage or of those before it that is no slot. XLA's
+        CPU compiler with multi-output fusion would make an array of it: there it is computed for each, if all stages are elementwise.
       random: True for a key of random bits, `k["key"]`, another one in each step and leaf; for `random_bits` and `standard_normal`.
     """
 
@@ -76,6 +78,7 @@ class Stage:
     sums: tuple = ()
     extras: tuple = ()
     scalar_extras: tuple = ()
+    shares = False
     random = False
 
     def scalars(self, t, last):
@@ -164,6 +167,7 @@ class Wrapper(Stage):
     sums = property(lambda self: self.inner.sums)
     extras = property(lambda self: self.inner.extras)
     scalar_extras = property(lambda self: self.inner.scalar_extras)
+    shares = property(lambda self: self.inner.shares)
     random = property(lambda self: self.inner.random)
 
     def scalars(self, t, last):

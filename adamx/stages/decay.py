@@ -209,8 +209,8 @@ class DecayToAverage(Stage):
 
     def __call__(self, x, s, k):
         mean = average(s["p_mean"], x.p, k["rate"])
-        # p - pbar_t has the sign of p - pbar_{t-1}, which is exact where the parameter has not moved.
-        pull = k["pulls"] * jnp.sign(x.p - s["p_mean"])
+        # p - pbar_t has the sign of p - pbar_{t-1}, 0 where the parameter has not moved; of complex numbers that is the more exact one.
+        pull = k["pulls"] * jnp.sign(x.p - (s["p_mean"] if jnp.iscomplexobj(x.p) else mean))
         return x.write(u=x.u + self.gamma * pull + self.weight_decay * mean), {"p_mean": mean}
 
 

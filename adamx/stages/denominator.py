@@ -3,7 +3,18 @@
 import jax.numpy as jnp
 
 from adamx.hyperparameters import Decay, NonNegative, Number, Positive
-from adamx.numerics import abs_sq, average, debias_weight, mean_log_decay, over_root, rate_of, ratio, root
+from adamx.numerics import (
+    abs_sq,
+    average,
+    below_overflow,
+    debias_weight,
+    mean_log_decay,
+    over_root,
+    rate_of,
+    ratio,
+    root,
+)
+from adamx.passes import weighted_sq
 from adamx.stages.base import Slot, Stage, stage
 
 
@@ -138,6 +149,8 @@ class MatchUpdateSize(Stage):
 
         u_t = g_t sqrt(e_{t-1} + eps) / sqrt(v_t + eps),    e_t = rho e_{t-1} + (1 - rho) |u_t|^2
 
+    Computed from the new average, as e_t + rho eps = (e_{t-1} + eps) (rho + (1 - rho) |g_t|^2 / (v_t + eps)).
+
     Attributes:
       rho: Decay rate of the average of squared updates.
       eps: Added under both roots.
@@ -150,11 +163,12 @@ class MatchUpdateSize(Stage):
     reads, writes = {"g", "v"}, {"d", "u"}
 
     def scalars(self, t, last):
-        return {"rate": rate_of(self.rho)}
+        rate, rho = self.rho.complement, 1 - self.rho.complement
+        return {"rate": rate_of(self.rho), "of_g": rate, "of_v": rho, "rho_eps": rho * self.eps}
 
     def __call__(self, x, s, k):
-        above, below = root(s["e_x"] + self.eps), root(x.v + self.eps)
-        u = ratio(x.g, below) * above
-        e_x = average(s["e_x"], abs_sq(u), k["rate"])
-        # Never negative: this ties the update to the new slot, so that XLA makes both in one pass over memory.
-        return x.write(d=ratio(below, above), u=jnp.where(e_x < 0, 0, u)), {"e_x": e_x}
+        normalised = ratio(x.g, root(x.v + self.eps))
+        e_x = average(s["e_x"], below_overflow(abs_sq(normalised) * (s["e_x"] + self.eps)), k["rate"])
+        # The old average is not read again, nor any term: XLA's CPU compiler would make arrays of them.
+        above, below = e_x + k["rho_eps"], k["of_v"] * x.v + k["rho_eps"] + weighted_sq(k["of_g"], x.g)
+        return x.write(d=root(ratio(below, above)), u=x.g * root(ratio(above, below))), {"e_x": e_x}

@@ -55,6 +55,7 @@ class AmplifySlow(Stage):
 
     slots = (Slot("g_slow"),)
     reads, writes = {"g"}, {"g"}
+    shares = True
 
     def scalars(self, t, last):
         return {"rate": rate_from_first(self.alpha, t)}

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 
 from adamx.hyperparameters import Decay, Number
 from adamx.numerics import average, decayed_sum, norm, rate_of, ratio, root, scaled
+from adamx.passes import replaced, second_average
 from adamx.stages.base import Slot, Stage, one_per_leaf, stage
 from adamx.stages.moments import average_scalars
 
@@ -28,7 +29,7 @@ class LionMomentum(Stage):
 
     def __call__(self, x, s, k):
         mu = average(s["mu"], x.g, k["rate"])
-        return x.write(mu=mu, m=average(s["mu"], x.g, k["read_out"])), {"mu": mu}
+        return x.write(mu=mu, m=second_average(s["mu"], x.g, k["read_out"])), {"mu": mu}
 
 
 @stage
@@ -167,7 +168,8 @@ class PositiveNegativeMomentum(Stage):
 
     def __call__(self, x, s, k):
         mu = average(s["mu_last"], x.g, k["rate"])
-        return x.write(mu=mu, m=k["of_new"] * mu - k["of_old"] * s["mu"]), {"mu": mu, "mu_last": s["mu"]}
+        last = replaced(x.g, s["mu"], x.t)
+        return x.write(mu=mu, m=k["of_new"] * mu - k["of_old"] * last), {"mu": mu, "mu_last": last}
 
 
 @stage
@@ -204,13 +206,13 @@ class AdanMomentum(Stage):
         }
 
     def __call__(self, x, s, k):
-        # Never negative: a plain copy of the gradient would be a pass over memory of its own.
-        g = jnp.where(k["has_last"] < 0, s["g_last"], x.g)
-        d = k["has_last"] * (g - s["g_last"])
-        mu = average(s["mu"], g, k["rate"])
-        diff = average(s["mu_diff"], d, k["diff_rate"])
+        mu = average(s["mu"], x.g, k["rate"])
+        diff = average(s["mu_diff"], k["has_last"] * (x.g - s["g_last"]), k["diff_rate"])
         m = mu * k["debias"] + k["of_diff"] * diff
-        return x.write(mu=mu, m=m, g=g + k["beta"] * d), {"mu": mu, "mu_diff": diff, "g_last": g}
+        # Not by the difference above: XLA's CPU compiler would make an array of it.
+        g = x.g - k["beta"] * (k["has_last"] * (s["g_last"] - x.g))
+        new = {"mu": mu, "mu_diff": diff, "g_last": replaced(s["g_last"], x.g, x.t)}
+        return x.write(mu=mu, m=m, g=g), new
 
 
 @stage

@@ -67,6 +67,7 @@ class RateBelowAverage(Stage):
     slots = (Slot("rate_mean", signed=False),)
     reads, writes = {"mu", "m_debias", "v", "v_debias"}, {"d", "u", "lr"}
     before = {"lr"}
+    shares = True
 
     def scalars(self, t, last):
         return {"rate": rate_of(self.b3), "lr": self.learning_rate}

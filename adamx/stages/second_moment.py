@@ -4,6 +4,7 @@ import jax.numpy as jnp
 
 from adamx.hyperparameters import Decay, NonNegative
 from adamx.numerics import abs_sq, average, moved, norm, rate_of, ratio, sum_of_squares
+from adamx.passes import raised_average, weighted_sq
 from adamx.stages.base import Slot, Stage, one_per_leaf, stage
 from adamx.stages.moments import (
     AverageOfSquares,
@@ -91,7 +92,7 @@ class FlooredSecondMoment(DebiasedAverageOfSquares):
     eps_root: NonNegative = 1e-8
 
     def accumulate(self, x, s, k):
-        return {"nu": average(s["nu"], abs_sq(x.g), k["rate"]) + self.eps_root}
+        return {"nu": raised_average(s["nu"], abs_sq(x.g), k["rate"], self.eps_root)}
 
 
 @stage
@@ -113,7 +114,7 @@ class QuasiHyperbolicSecondMoment(DebiasedAverageOfSquares):
 
     def __call__(self, x, s, k):
         y, new = super().__call__(x, s, k)
-        return y.write(v=self.share * y.v + (1 - self.share) * abs_sq(x.g)), new
+        return y.write(v=self.share * y.v + weighted_sq(1 - self.share, x.g)), new
 
 
 @stage

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from adamx.hyperparameters import NonNegative, Number, Positive
 from adamx.numerics import norm, ratio, real_dtype, rms, root, scaled
+from adamx.passes import replaced
 from adamx.stages.base import Slot, Stage, stage
 
 
@@ -148,7 +149,7 @@ class Friction(Stage):
 
     def __call__(self, x, s, k):
         friction = jax.nn.sigmoid(jnp.abs(x.g - s["g_last"]))
-        return x.write(u=x.u * friction), {"g_last": x.g}
+        return x.write(u=x.u * friction), {"g_last": replaced(s["g_last"], x.g, x.t)}
 
 
 @stage

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 
 from adamx.hyperparameters import Decay, NonNegative
 from adamx.numerics import abs_sq, average, rate_of
+from adamx.passes import raised_average
 from adamx.stages.base import Slot, Stage, stage
 from adamx.stages.moments import (
     AverageOfSquares,
@@ -31,14 +32,15 @@ class Belief(DebiasedAverageOfSquares):
     reads = {"g", "mu"}
 
     def accumulate(self, x, s, k):
-        return {"nu": average(s["nu"], abs_sq(x.g - x.mu), k["rate"]) + self.eps_root}
+        return {"nu": raised_average(s["nu"], abs_sq(x.g - x.mu), k["rate"], self.eps_root)}
 
 
 class _Centred(AverageOfSquares):
     slots = (Slot("nu", signed=False), Slot("g_mean"))
 
     def accumulate(self, x, s, k):
-        raised = s["nu"] + k["rate"].value * abs_sq(x.g - s["g_mean"])
+        # Not as `average` has the difference: XLA's CPU compiler would make an array of the one that two slots share.
+        raised = s["nu"] + k["rate"].value * abs_sq(s["g_mean"] - x.g)
         return {"nu": raised - k["rate"].value * raised, "g_mean": average(s["g_mean"], x.g, k["rate"])}
 
 
@@ -116,7 +118,7 @@ class DelayedBelief(SecondMomentStage):
         return k | {"debias": jnp.where(t > 1, before["debias"], 0.0)}
 
     def accumulate(self, x, s, k):
-        return {"nu": average(s["nu"], abs_sq(x.g - x.mu), k["rate"]) + self.eps_root}
+        return {"nu": raised_average(s["nu"], abs_sq(x.g - x.mu), k["rate"], self.eps_root)}
 
     def seen(self, old, new):
         return old
@@ -149,7 +151,8 @@ class MomentumAndVariance(Stage):
 
     def __call__(self, x, s, k):
         rate = k["rate"].value
-        raised = s["nu"] + rate * abs_sq(x.g - s["mu"])
+        # Not as `average` has the difference: XLA's CPU compiler would make an array of the one that two slots share.
+        raised = s["nu"] + rate * abs_sq(s["mu"] - x.g)
         nu, mu = raised - rate * raised, average(s["mu"], x.g, k["rate"])
         return x.write(mu=mu, m=mu, v=nu), {"mu": mu, "nu": nu}
 
@@ -161,7 +164,8 @@ class ConditionalMoments(Stage):
         v_t  = (1 - b)^2 |g_t + b mu_{t-1}|^2 + b^2 (2 - b^2) |mu_{t-1}|^2,    mu_0 = g_1
         m_t  = mu_t = b mu_{t-1} + (1 - b) g_t
 
-    That is (3 b^2 - 2 b^3) |mu|^2 + (1 - b)^2 |g|^2 + 2 b (1 - b)^2 Re(conj(mu) g), written as squares, never negative.
+    That is (3 b^2 - 2 b^3) |mu|^2 + (1 - b)^2 |g|^2 + 2 b (1 - b)^2 Re(conj(mu) g), written as squares, never negative, and computed from
+    the new average: g + b mu_{t-1} = mu_t + b g, and b mu_{t-1} = mu_t - (1 - b) g.
 
     Attributes:
       b: Decay rate.
@@ -178,7 +182,7 @@ class ConditionalMoments(Stage):
         return {
             "rate": rate_of(self.b),
             "of_both": rate * rate,
-            "of_mu": b * b * (2 - b * b),
+            "of_mu": 2 - b * b,
             "b": b,
             "first": jnp.where(t > 1, 0.0, 1.0),
         }
@@ -186,5 +190,5 @@ class ConditionalMoments(Stage):
     def __call__(self, x, s, k):
         old = jnp.where(k["first"] > 0, x.g, s["mu"])
         mu = average(old, x.g, k["rate"])
-        v = k["of_both"] * abs_sq(x.g + k["b"] * old) + k["of_mu"] * abs_sq(old)
+        v = k["of_both"] * abs_sq(mu + k["b"] * x.g) + k["of_mu"] * abs_sq(mu - k["rate"].value * x.g)
         return x.write(mu=mu, m=mu, v=v), {"mu": mu}
