@@ -194,6 +194,12 @@ def clamped(x, margin=4):
     return jnp.clip(x, -top, top)
 
 
+def sign(x):
+    """-1, 0 or 1, and NaN of NaN; x / |x| for complex x."""
+    # By comparisons: jnp.sign in a TPU kernel asks for the device at hand, which need not be the one that is compiled for.
+    return jnp.sign(x) if jnp.iscomplexobj(x) else jnp.where(x > 0, 1, jnp.where(x < 0, -1, x)).astype(x.dtype)
+
+
 def hypot(a, b):
     """sqrt(a^2 + b^2) for a, b >= 0, within the range of the dtype wherever the result is."""
     largest = jnp.maximum(a, b)

@@ -5,7 +5,7 @@ import math
 import jax.numpy as jnp
 
 from adamx.hyperparameters import Decay, NonNegative, Number, Positive
-from adamx.numerics import average, ratio, root
+from adamx.numerics import average, ratio, root, sign
 from adamx.stages.base import Slot, Stage, stage
 from adamx.stages.moments import self_correcting_scalars
 from adamx.structure import is_zero, other_axes, static
@@ -176,7 +176,7 @@ class CautiousDecay(_Decay):
     before = {"lr"}
 
     def __call__(self, x, s, k):
-        together = jnp.real(jnp.conj(jnp.sign(x.u)) * jnp.sign(x.p)) > 0
+        together = jnp.real(jnp.conj(sign(x.u)) * sign(x.p)) > 0
         return x.write(u=x.u + jnp.where(together, self.weight_decay * x.p, 0)), s
 
 
@@ -210,7 +210,7 @@ class DecayToAverage(Stage):
     def __call__(self, x, s, k):
         mean = average(s["p_mean"], x.p, k["rate"])
         # p - pbar_t has the sign of p - pbar_{t-1}, 0 where the parameter has not moved; of complex numbers that is the more exact one.
-        pull = k["pulls"] * jnp.sign(x.p - (s["p_mean"] if jnp.iscomplexobj(x.p) else mean))
+        pull = k["pulls"] * sign(x.p - (s["p_mean"] if jnp.iscomplexobj(x.p) else mean))
         return x.write(u=x.u + self.gamma * pull + self.weight_decay * mean), {"p_mean": mean}
 
 

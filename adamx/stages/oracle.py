@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from adamx.hyperparameters import Decay, NonNegative
-from adamx.numerics import abs_sq, average, debias_weight, debiased, mean_log_decay, rate_of, ratio, root
+from adamx.numerics import abs_sq, average, debias_weight, debiased, mean_log_decay, rate_of, ratio, root, sign
 from adamx.stages.base import Slot, Stage, stage
 
 
@@ -91,7 +91,7 @@ class ClipByCurvature(Stage):
     def __call__(self, x, s, k):
         d = self.rho * x.v + self.eps
         size = jnp.abs(x.m)
-        return x.write(d=d, u=jnp.sign(x.m) * jnp.where(size < d, ratio(size, d), 1)), s
+        return x.write(d=d, u=sign(x.m) * jnp.where(size < d, ratio(size, d), 1)), s
 
 
 @stage

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from adamx.hyperparameters import Decay, NonNegative
-from adamx.numerics import abs_sq, average, moved, norm, rate_of, ratio, sum_of_squares
+from adamx.numerics import abs_sq, average, moved, norm, rate_of, ratio, sign, sum_of_squares
 from adamx.passes import raised_average, weighted_sq
 from adamx.stages.base import Slot, Stage, one_per_leaf, stage
 from adamx.stages.moments import (
@@ -46,7 +46,7 @@ class RawSecondMoment(AverageOfSquares):
 class _Yogi(AverageOfSquares):
     def accumulate(self, x, s, k):
         square = abs_sq(x.g)
-        return {"nu": s["nu"] - k["rate"].value * jnp.sign(s["nu"] - square) * square}
+        return {"nu": s["nu"] - k["rate"].value * sign(s["nu"] - square) * square}
 
 
 @stage

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from adamx.hyperparameters import NonNegative, Number, Positive
-from adamx.numerics import norm, ratio, real_dtype, rms, root, scaled
+from adamx.numerics import norm, ratio, real_dtype, rms, root, scaled, sign
 from adamx.passes import replaced
 from adamx.stages.base import Slot, Stage, stage
 
@@ -26,7 +26,7 @@ class Sign(Stage):
     reads, writes = {"m"}, {"u"}
 
     def __call__(self, x, s, k):
-        return x.write(u=jnp.sign(x.m)), s
+        return x.write(u=sign(x.m)), s
 
 
 @stage
@@ -160,7 +160,7 @@ class SignOfGradient(Stage):
     before = {"lr"}
 
     def __call__(self, x, s, k):
-        return x.write(u=jnp.sign(x.g) * jnp.abs(x.u)), s
+        return x.write(u=sign(x.g) * jnp.abs(x.u)), s
 
 
 @stage
@@ -187,8 +187,8 @@ class Cautious(Stage):
 
 def _agreement(a, b):
     if jnp.iscomplexobj(a):
-        return jnp.real(jnp.conj(jnp.sign(a)) * jnp.sign(b)) > 0
-    return jnp.sign(a) * jnp.sign(b) > 0
+        return jnp.real(jnp.conj(sign(a)) * sign(b)) > 0
+    return sign(a) * sign(b) > 0
 
 
 @stage
