@@ -5,6 +5,7 @@ import types
 import typing
 
 from adamx import hessians as hessians
+from adamx import interop as interop
 from adamx import modifiers as modifiers
 from adamx import stages as stages
 from adamx.catalogue import CATALOGUE as CATALOGUE
@@ -13,6 +14,9 @@ from adamx.evaluation import eval_params as eval_params
 from adamx.evaluation import state_bytes as state_bytes
 from adamx.groups import partition as partition
 from adamx.hyperparameters import Decay as Decay
+from adamx.interop.optax import from_optax as from_optax
+from adamx.interop.optax import optax_layout as optax_layout
+from adamx.interop.optax import optax_state as optax_state
 from adamx.rule import UpdateRule as UpdateRule
 from adamx.rule import axes_of as axes_of
 from adamx.rule import stack as stack
@@ -56,7 +60,7 @@ _LATE = ("plot", "probes", "problems")
 __all__ = sorted(
     {name for name, value in globals().items() if name[0] != "_" and not isinstance(value, types.ModuleType)}
     - set(stages.__all__)
-    | {"hessians", "modifiers", "stages", *_LATE}
+    | {"hessians", "interop", "modifiers", "stages", *_LATE}
 )
 """The rules, and what is done with them. Stages are reached as `adamx.Momentum` too, and listed by `adamx.stages`."""
 
