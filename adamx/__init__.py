@@ -40,6 +40,7 @@ from adamx.variants.gradient import *
 from adamx.variants.layerwise import *
 from adamx.variants.matrix import *
 from adamx.variants.mixed_momentum import *
+from adamx.variants.optax_names import *
 from adamx.variants.oracle import *
 from adamx.variants.rate import *
 from adamx.variants.second_moment import *

@@ -9,7 +9,7 @@ import optax
 from adamx.execution import rounding_of
 from adamx.groups import Partition, PartitionState
 from adamx.hyperparameters import Scheduled, at_count
-from adamx.interop.optax_marks import Constant, Count, Covers, Scalars
+from adamx.interop.optax_marks import Constant, Count, Covers, Negative, Scalars
 from adamx.interop.optax_table import ROWS, reader, refusal, schedule_free
 from adamx.numerics import compute_dtype, real_dtype
 from adamx.rule import RuleTree, UpdateRule
@@ -57,8 +57,8 @@ class Form(NamedTuple):
             if isinstance(mark, Scalars):
                 return state.scalars[mark.names[0]]
             if isinstance(mark, Constant):
-                return jnp.asarray(mark.value, jnp.float32)
-            return mark.split(state.slots) if isinstance(mark, Covers) else state.slots[mark]
+                return jnp.asarray(mark.value, state.scalars[mark.like].dtype if mark.like else None)
+            return mark.split(state.slots) if isinstance(mark, Covers | Negative) else state.slots[mark]
 
         return jax.tree.map(value, self.pattern)
 
@@ -73,30 +73,34 @@ class Form(NamedTuple):
             ) from None
         found = list(zip(marks, parts, strict=True))
         slots = {mark: tree for mark, tree in found if isinstance(mark, str)}
-        slots |= {mark.name: mark.joined(tree, slots) for mark, tree in found if isinstance(mark, Covers)}
-        slots = {slot.name: self._kept(slot, slots[slot.name]) for slot in slots_of(self.rule.stages)}
+        slots |= {mark.name: mark.joined(tree, slots) for mark, tree in found if isinstance(mark, Covers | Negative)}
+        slots = self._kept(slots)
         counts = [count - mark.first if mark.first else count for mark, count in found if isinstance(mark, Count)]
         scalars = dict.fromkeys(scalar_slots(self.rule.stages), 0)
         for mark, value in found:
             scalars |= dict.fromkeys(mark.names, value) if isinstance(mark, Scalars) else {}
         scalars |= {mark.scalar: count for mark, count in zip(self.marks, counts, strict=True) if mark.scalar}
-        dtypes = {x.dtype for x in jax.tree.leaves(slots) if getattr(x, "dtype", None) in DIFFERENTIABLE}
-        dtype = real_dtype(compute_dtype(*dtypes))
+        dtype = real_dtype(compute_dtype(*{x.dtype for x in jax.tree.leaves(slots) if _is_array(x)}))
         scalars = {name: jnp.asarray(value).astype(dtype) for name, value in scalars.items()}
         return RuleState(counts[0] if counts else jnp.zeros([], jnp.int32), scalars, slots), counts
 
-    def _kept(self, slot, tree):
-        """A slot as the rule keeps it."""
-        storage = storage_of(self.rule.storages, slot)
+    def _kept(self, slots):
+        """The slots as the rule keeps them, for parameters as wide as the widest of a leaf's."""
+        found = slots_of(self.rule.stages)
+        if not found:
+            return {}
+        structure = jax.tree.structure(slots[found[0].name])
+        columns = {slot: structure.flatten_up_to(slots[slot.name]) for slot in found}
+        for i in range(structure.num_leaves):
+            of_leaf = compute_dtype(*{column[i].dtype for column in columns.values() if _is_array(column[i])})
+            for slot, column in columns.items():
+                column[i] = self._as_kept(slot, column[i], of_leaf) if _is_array(column[i]) else column[i]
+        return {slot.name: jax.tree.unflatten(structure, column) for slot, column in columns.items()}
 
-        def kept(x):
-            if getattr(x, "dtype", None) not in DIFFERENTIABLE:
-                return x
-            x = x if slot.signed or not jnp.iscomplexobj(x) else jnp.real(x)
-            wanted = storage.layout(jnp.shape(x), slot_dtype(slot, x.dtype)).dtype
-            return x if x.dtype == wanted else x.astype(wanted)
-
-        return jax.tree.map(kept, tree)
+    def _as_kept(self, slot, x, dtype):
+        x = x if slot.signed or not jnp.iscomplexobj(x) else jnp.real(x)
+        wanted = storage_of(self.rule.storages, slot).layout(jnp.shape(x), slot_dtype(slot, dtype)).dtype
+        return x if x.dtype == wanted else x.astype(wanted)
 
     def at(self, counts):
         """The rule with every schedule evaluated at its own count."""
@@ -220,7 +224,7 @@ def _parsed(whole, stages):
     states, closing, count_of, seen = [], (), [], 0
     while len(count_of) < len(stages):
         start = len(count_of)
-        rows = [row for row in ROWS if row.matches(stages[start : start + len(row.line)])]
+        rows = [row for row in ROWS if row.matches(stages[start : start + len(row.line)], stages)]
         if not rows:
             raise ValueError(
                 f"{line(whole)} has no state of Optax's: from stage {start + 1} on, {stages[start]!r}, it is no part of Optax's optimizers."
@@ -244,6 +248,10 @@ def _storage_refusal(rule):
         if type(storage) not in (Float32, Cast):
             return f"{slot.name} is kept as {storage!r}, and there it is an array like the parameter"
     return None
+
+
+def _is_array(x):
+    return getattr(x, "dtype", None) in DIFFERENTIABLE
 
 
 def _apart(counts):

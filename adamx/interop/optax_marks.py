@@ -31,9 +31,30 @@ class Scalars:
 
 @dataclasses.dataclass(frozen=True)
 class Constant:
-    """A hyperparameter that Optax keeps in its state; it is written, and not read."""
+    """A hyperparameter that Optax keeps in its state; it is written, and not read.
+
+    Attributes:
+      value: Number or tuple of numbers.
+      like: A scalar slot of whose dtype it is; None for JAX's default.
+    """
 
     value: Any
+    like: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Negative:
+    """A slot with the other sign."""
+
+    name: str
+
+    def split(self, slots):
+        """Optax's tree."""
+        return jax.tree.map(jnp.negative, slots[self.name])
+
+    def joined(self, tree, slots):
+        """The slot."""
+        return jax.tree.map(jnp.negative, tree)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ import optax
 
 from adamx import stages as s
 from adamx.hyperparameters import Decay, Scheduled
-from adamx.interop.optax_marks import COUNT, Constant, Count, Covers, Scalars
+from adamx.interop.optax_marks import COUNT, Constant, Count, Covers, Negative, Scalars
 from adamx.stages.base import Masked
 from adamx.wiring import nested
 
@@ -20,14 +20,18 @@ class Row:
       line: For each stage its type, as `kinds` gives it, or a set of types.
       states: Function of the stages to the tuple of Optax's states, in the order of its chain.
       closing: States that Optax has at the end of a chain with a learning rate.
+      within: A type of stage that must be in the line; None for any line.
     """
 
     line: tuple
     states: Callable
     closing: tuple = ()
+    within: type | None = None
 
-    def matches(self, stages):
-        """Whether these are the stages of the part."""
+    def matches(self, stages, whole):
+        """Whether these are the stages of the part, in the line `whole`."""
+        if self.within and self.within not in map(type, whole):
+            return False
         return len(stages) == len(self.line) and all(
             kinds(stage) in of for stage, of in zip(stages, self.line, strict=True)
         )
@@ -117,7 +121,7 @@ def _dadapt(*_):
 def schedule_free(stage, base):
     """The state of `ScheduleFree` around a rule whose Optax state is `base`."""
     return optax.contrib.ScheduleFreeState(
-        b1=Constant(1 - stage.b1.complement),
+        b1=Constant(1 - stage.b1.complement, like="weight_sum"),
         weight_sum=Scalars(("weight_sum",)),
         step_count=Count(first=1),
         max_lr=Scalars(("largest_lr",)),
@@ -199,7 +203,12 @@ ROWS = (
     _row((s.RawMomentum, s.TakeMomentum), lambda *_: (optax.EmaState(COUNT, "mu"),)),
     _row((s.RawMomentum, s.Sign), lambda *_: (optax.EmaState(COUNT, "mu"), EMPTY)),
     _row((TRACE_OF_STEPS,), lambda *_: (optax.TraceState("mu"),)),
-    _row(((s.OnUpdate, s.RawMomentum),), lambda *_: (optax.EmaState(COUNT, "mu"),)),
+    # Optax's Adafactor changes the sign at the end of the chain.
+    _row(
+        ((s.OnUpdate, s.RawMomentum),),
+        lambda *_: (optax.EmaState(COUNT, Negative("mu")),),
+        within=s.FactoredSecondMoment,
+    ),
     _row((s.TakeGradient, DECAY, _one_of(s.LayerRate, (Masked, s.LayerRate))), _lars),
     _row((s.TakeGradient, s.MatchParameterNorm), (EMPTY,)),
     _row(
