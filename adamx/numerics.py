@@ -283,6 +283,11 @@ def _share(steps, count):
     return jnp.minimum(jnp.asarray(count + 1, scalar_dtype()) / steps, 1)
 
 
+def inverse_time_decay(start, rate, count):
+    """start / (1 + rate count)."""
+    return start / (1 + rate * jnp.asarray(count, scalar_dtype()))
+
+
 def half_life_warmup(start, end, steps, count):
     """Rate 1 - beta of a decay whose half-life grows linearly from that of rate `start` to that of `end` over `steps`, at t = count + 1.
 

@@ -45,7 +45,7 @@ FLOORS = (
     ("catalogue", "probes"),
     ("interop.optax_marks",),
     ("interop.optax_table",),
-    ("interop.optax_form",),
+    ("interop.optax_form", "interop.torch_table"),
     ("interop.*",),
     ("interop",),
     ("sweep.alike",),
