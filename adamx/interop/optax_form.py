@@ -66,7 +66,8 @@ class Form(NamedTuple):
         """The `RuleState` in Optax's tree, its count the first of them, and the counts."""
         marks, structure = jax.tree.flatten(self.pattern)
         try:
-            parts = structure.flatten_up_to(opt_state)
+            # As Optax's chains, which take lists.
+            parts = structure.flatten_up_to(tuple(opt_state) if type(opt_state) is list else opt_state)
         except ValueError:
             raise ValueError(
                 f"the state of {line(self.rule.stages)} in Optax's layout is {shown(self.pattern)}, got {shown(opt_state)}."

@@ -43,6 +43,7 @@ def from_torch(rule, state_dict, params, names=None, *, order=None, convert=None
       ValueError: the rule is none that torch has; a parameter, a key or an array of the state_dict is missing or of another shape; the
         parameters' steps differ.
     """
+    _check(rule)
     given = _given(state_dict, params, names, order, convert)
     return _each(rule, rule.init(params), lambda rule, state: _read(rule, state, given, count))
 
@@ -60,6 +61,7 @@ def to_torch(rule, state, params, state_dict, names=None, *, order=None, convert
     Returns:
       A new state_dict. What it has of parameters that are not in `params` is kept.
     """
+    _check(rule)
     given, tensor, made = _given(state_dict, params, names, order, convert), tensor or _tensor, {}
     _each(rule, state, lambda rule, state: _write(rule, state, given, made))
     made = {number: {key: tensor(x) for key, x in entry.items()} for number, entry in made.items()}
@@ -113,7 +115,12 @@ def _each(rule, state, function):
                 for label, part in rule.parts.items()
             }
         )
-    raise TypeError(f"expected a rule, a chain or a partition, as adamx.adam(1e-3), got {rule!r}.")
+    return _check(rule)
+
+
+def _check(rule):
+    if not isinstance(rule, UpdateRule | Chain | Partition):
+        raise TypeError(f"expected a rule, a chain or a partition, as adamx.adam(1e-3), got {rule!r}.")
 
 
 def _columns(rule, state, given):
