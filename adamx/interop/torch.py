@@ -205,7 +205,9 @@ def _like(slot, x, what, path):
 
 
 def _array(x):
-    """A tensor, or an array, as NumPy's, in float32 where it is narrower."""
+    """A tensor, an array or a number as NumPy's, in float32 where it is narrower."""
+    if isinstance(x, int | float):
+        return np.asarray(x)
     x = x.detach().cpu() if hasattr(x, "detach") else x
     x = x.float() if "bfloat16" in str(x.dtype) and hasattr(x, "float") else x
     x = np.asarray(x)
