@@ -70,7 +70,9 @@ def optax_layout(rule):
     """The rule with Optax's state as its own, for code that reads optimizer states, and for checkpoints of Optax's optimizers.
 
     Its state is the tree that `optax.NAME(...)` makes, in the rule's precision, and may be edited as Optax's: each count in it is its own,
-    as there, so that a schedule may go on where the moments begin anew. Updates are the rule's, bit for bit.
+    as there, so that a schedule may go on where the moments begin anew. Updates are the rule's, bit for bit (but of `prodigy` and
+    `dadapt_adamw` after a step without any gradient, which Optax counts). Where Optax has no count, `signals.t` of `trace` is 1.
+    `eval_params` takes the rule and `from_optax(rule, state)`.
 
     Args:
       rule: As of `optax_state`.
