@@ -19,7 +19,8 @@ def optax_state(rule, state):
       state: Its state.
 
     Returns:
-      The tree that `optax.NAME(...)` makes, with the arrays of `state`: moments in the rule's precision, which is float32 or more.
+      The tree that `optax.NAME(...)` makes, with the arrays of `state`: moments in the rule's precision, which is float32 or more. That of
+      `adafactor()` is Optax's with a learning rate of 1, not None.
 
     Raises:
       TypeError: no rule.
@@ -71,7 +72,7 @@ def optax_layout(rule):
 
     Its state is the tree that `optax.NAME(...)` makes, in the rule's precision, and may be edited as Optax's: each count in it is its own,
     as there, so that a schedule may go on where the moments begin anew. Updates are the rule's, bit for bit (but of `prodigy` and
-    `dadapt_adamw` after a step without any gradient, which Optax counts). Where Optax has no count, `signals.t` of `trace` is 1.
+    `dadapt_adamw` after a step that does not move, which Optax counts). Where Optax has no count, `signals.t` of `trace` is 1.
     `eval_params` takes the rule and `from_optax(rule, state)`.
 
     Args:
