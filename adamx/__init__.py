@@ -5,7 +5,6 @@ import types
 import typing
 
 from adamx import hessians as hessians
-from adamx import interop as interop
 from adamx import modifiers as modifiers
 from adamx import stages as stages
 from adamx.catalogue import CATALOGUE as CATALOGUE
@@ -14,9 +13,6 @@ from adamx.evaluation import eval_params as eval_params
 from adamx.evaluation import state_bytes as state_bytes
 from adamx.groups import partition as partition
 from adamx.hyperparameters import Decay as Decay
-from adamx.interop.optax import from_optax as from_optax
-from adamx.interop.optax import optax_layout as optax_layout
-from adamx.interop.optax import optax_state as optax_state
 from adamx.rule import UpdateRule as UpdateRule
 from adamx.rule import axes_of as axes_of
 from adamx.rule import stack as stack
@@ -49,19 +45,26 @@ from adamx.variants.whole_tree import *
 from adamx.wiring import WiringError as WiringError
 
 if typing.TYPE_CHECKING:
+    from adamx import interop as interop
     from adamx import plot as plot
     from adamx import probes as probes
     from adamx import problems as problems
+    from adamx.interop import from_optax as from_optax
+    from adamx.interop import optax_layout as optax_layout
+    from adamx.interop import optax_state as optax_state
 
 __version__ = "0.1.0"
 
-_LATE = ("plot", "probes", "problems")
+_LATE = ("interop", "plot", "probes", "problems")
 """Modules that most programs do without, imported when they are asked for."""
+
+_OF_INTEROP = ("from_optax", "optax_layout", "optax_state")
+"""Functions of one of them that are public here too."""
 
 __all__ = sorted(
     {name for name, value in globals().items() if name[0] != "_" and not isinstance(value, types.ModuleType)}
     - set(stages.__all__)
-    | {"hessians", "interop", "modifiers", "stages", *_LATE}
+    | {"hessians", "modifiers", "stages", *_LATE, *_OF_INTEROP}
 )
 """The rules, and what is done with them. Stages are reached as `adamx.Momentum` too, and listed by `adamx.stages`."""
 
@@ -69,6 +72,8 @@ __all__ = sorted(
 def __getattr__(name):
     if name in _LATE:
         return importlib.import_module(f"adamx.{name}")
+    if name in _OF_INTEROP:
+        return getattr(importlib.import_module("adamx.interop"), name)
     raise AttributeError(f"module 'adamx' has no attribute {name!r}")
 
 
