@@ -39,6 +39,7 @@ from adamx.variants.gradient import *
 from adamx.variants.layerwise import *
 from adamx.variants.matrix import *
 from adamx.variants.mixed_momentum import *
+from adamx.variants.optax_names import *
 from adamx.variants.oracle import *
 from adamx.variants.rate import *
 from adamx.variants.second_moment import *
@@ -47,19 +48,26 @@ from adamx.variants.whole_tree import *
 from adamx.wiring import WiringError as WiringError
 
 if typing.TYPE_CHECKING:
+    from adamx import interop as interop
     from adamx import plot as plot
     from adamx import probes as probes
     from adamx import problems as problems
+    from adamx.interop import from_optax as from_optax
+    from adamx.interop import optax_layout as optax_layout
+    from adamx.interop import optax_state as optax_state
 
 __version__ = "0.1.0"
 
-_LATE = ("plot", "probes", "problems")
+_LATE = ("interop", "plot", "probes", "problems")
 """Modules that most programs do without, imported when they are asked for."""
+
+_OF_INTEROP = ("from_optax", "optax_layout", "optax_state")
+"""Functions of one of them that are public here too."""
 
 __all__ = sorted(
     {name for name, value in globals().items() if name[0] != "_" and not isinstance(value, types.ModuleType)}
     - set(stages.__all__)
-    | {"hessians", "modifiers", "stages", *_LATE}
+    | {"hessians", "modifiers", "stages", *_LATE, *_OF_INTEROP}
 )
 """The rules, and what is done with them. Stages are reached as `adamx.Momentum` too, and listed by `adamx.stages`."""
 
@@ -67,6 +75,8 @@ __all__ = sorted(
 def __getattr__(name):
     if name in _LATE:
         return importlib.import_module(f"adamx.{name}")
+    if name in _OF_INTEROP:
+        return getattr(importlib.import_module("adamx.interop"), name)
     raise AttributeError(f"module 'adamx' has no attribute {name!r}")
 
 

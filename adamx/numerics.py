@@ -130,9 +130,10 @@ def log_decay(rate):
 def mean_log_decay(old, rate, t):
     """Mean of log(beta_1) ... log(beta_t): the whole memory that bias correction needs, for constant or scheduled beta.
 
-    For a constant beta the increment is exactly zero, so nothing accumulates.
+    For a constant beta the increment is exactly zero, so nothing accumulates. An `old` of 0 is one that is not known (or, before the first
+    step, not there): the mean is then that of the present beta, as if it had always been so.
     """
-    return old + (log_decay(rate) - old) / t
+    return old + (log_decay(rate) - old) / jnp.where(old == 0, 1, t)
 
 
 def debias_weight(mean_log, t):
@@ -286,6 +287,11 @@ def linear_warmup(end, steps, count):
 
 def _share(steps, count):
     return jnp.minimum(jnp.asarray(count + 1, scalar_dtype()) / steps, 1)
+
+
+def inverse_time_decay(start, rate, count):
+    """start / (1 + rate count)."""
+    return start / (1 + rate * jnp.asarray(count, scalar_dtype()))
 
 
 def half_life_warmup(start, end, steps, count):

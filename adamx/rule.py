@@ -35,6 +35,15 @@ class RuleTree(optax.GradientTransformationExtraArgs):
     def __ne__(self, other):
         return not self == other
 
+    def _replace(self, **fields):
+        """Refused, as `init` and `update` are those of the stages. Raises TypeError."""
+        raise TypeError(
+            f"{type(self).__name__}: {' and '.join(fields) or 'init and update'} cannot be replaced, as its stages make them. Take "
+            "optax.GradientTransformationExtraArgs(init, update) with the functions you want, or edit the stages: replace, insert, then."
+        )
+
+    __replace__ = _replace
+
 
 class UpdateRule(RuleTree):
     """A line of stages, run over the leaves of a tree. Made by `update_rule`, or by a rule's own function such as `adamx.adamw`.

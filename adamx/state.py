@@ -18,13 +18,25 @@ class RuleState(NamedTuple):
 
     Attributes:
       count: Number of updates made, int32, shape (); stays at its maximum.
-      scalars: Scalar slot name -> float scalar (the mean log-decay of each bias-corrected average).
-      slots: Slot name -> tree like the parameters, each leaf as its storage keeps it.
+      scalars: Scalar slot name -> float scalar (the mean log-decay of each bias-corrected average; 0 for one that is not known, which is
+        then taken from the present decay rate).
+      slots: Slot name -> tree like the parameters, each leaf as its storage keeps it. Read as an attribute too: `state.mu`.
     """
 
     count: jax.Array
     scalars: dict[str, jax.Array]
     slots: dict[str, Any]
+
+    def __getattr__(self, name):
+        """A slot by its name: `state.mu`."""
+        # Asked for what the class does not have; while a state is rebuilt its slots may be anything.
+        slots = self.slots if isinstance(self.slots, dict) else {}
+        if name in slots:
+            return slots[name]
+        raise AttributeError(
+            f"a RuleState has no {name!r}: it has count, scalars and slots, and its slots are attributes too: "
+            f"{', '.join(map(str, slots)) or 'none here'}."
+        )
 
 
 def storage_of(storages, slot):
@@ -124,7 +136,8 @@ def differentiable(leaf, what):
         raise TypeError(
             f"{what} has dtype {name}, which an optimizer cannot update; expected a floating or complex dtype "
             f"({', '.join(d.name for d in DIFFERENTIABLE)}). "
-            "Leave such leaves to optax.masked(rule, mask) (or optax.partition), or keep them out of the parameters."
+            "Leave such leaves to optax.masked(rule, mask) (or optax.partition), or keep them out of the parameters "
+            "(in Equinox: eqx.partition(model, eqx.is_inexact_array))."
         )
     return dtype
 

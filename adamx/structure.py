@@ -108,9 +108,15 @@ def trees_equal(a, b):
 
 
 def tree_hash(tree):
-    """Hash of structure and leaves; the leaves must be Python or NumPy numbers."""
+    """Hash of structure and leaves; the leaves must be numbers of Python, NumPy or JAX whose values are known."""
     leaves, structure = jax.tree.flatten(tree)
-    return hash((structure, tuple(leaves)))
+    return hash((structure, tuple(map(_number, leaves))))
+
+
+def _number(leaf):
+    """A scalar array whose value is known as a Python number; anything else as it is."""
+    is_scalar = isinstance(leaf, jax.Array | np.ndarray) and not isinstance(leaf, jax.core.Tracer) and leaf.ndim == 0
+    return leaf.item() if is_scalar else leaf
 
 
 # Leaves with paths

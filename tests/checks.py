@@ -42,7 +42,7 @@ def case_rule(case, learning_rate=None, **hyperparameters):
 
 def of_matrices(rule):
     """The rule, or that of the matrices if it is a partition."""
-    return rule.parts["matrix"] if hasattr(rule, "parts") else rule
+    return rule.parts["muon"] if hasattr(rule, "parts") else rule
 
 
 rule_of = case_rule

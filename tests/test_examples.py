@@ -141,6 +141,28 @@ def test_a_batched_chain_is_optax_chains_one_by_one():
     assert float(batched[1]) == pytest.approx(float(alone), rel=1e-4)
 
 
+# groups
+
+
+def test_groups_fit_and_are_what_they_say(tmp_path):
+    example = load("groups")
+    printed = run("groups.py", tmp_path)
+    pairs = [line.split("loss ")[1].split(" -> ") for line in printed.splitlines() if "->" in line]
+    before, after = np.array(pairs, float).T
+    assert len(pd.read_csv(tmp_path / "losses.csv")) == len(pairs) == 3 and (after < 0.2 * before).all()
+    params = example.network()
+    zeros = jax.tree.map(jnp.zeros_like, params)
+
+    def moved(rule, grads):
+        return jax.tree.map(lambda u: float(jnp.max(jnp.abs(u))), rule.update(grads, rule.init(params), params)[0])
+
+    decay = moved(example.no_decay_on_biases(), zeros)
+    assert all(layer["kernel"] > 0 == layer["bias"] for layer in decay)
+    rates = [layer["bias"] for layer in moved(example.by_depth(), jax.tree.map(jnp.ones_like, params))]
+    np.testing.assert_allclose(rates, 3e-3 * np.array([0.25, 0.5, 1]), rtol=1e-5)
+    assert [kind["kernel"] for kind in example.kind_of(params)] == ["hidden", "hidden", "rest"]
+
+
 # build_your_own
 
 

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Hashable
 
 import jax
+import optax
 
 from adamx.structure import is_absent, node, paths_of, spread, static
 
@@ -258,7 +259,14 @@ def masked(stage, mask):
 
     Returns:
       A stage, which leaves the signal of the other leaves as it was.
+
+    Raises:
+      TypeError: no stage. For a rule there is `optax.masked`.
     """
+    if isinstance(stage, optax.GradientTransformation):
+        raise TypeError(
+            "adamx.masked restricts one stage; for a whole gradient transformation take optax.masked(rule, mask)."
+        )
     if not callable(mask) and not isinstance(mask, MaskOfTree):
         leaves, structure = jax.tree.flatten(mask)
         mask = (tuple(bool(leaf) for leaf in leaves), structure)

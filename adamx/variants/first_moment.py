@@ -138,7 +138,7 @@ def adan(
 
 
 def scale_by_ademamix(b1=0.9, b2=0.999, b3=0.9999, alpha=5.0, eps=1e-8, eps_root=0.0, mu_dtype=None):
-    """The direction of `ademamix` before weight decay."""
+    """The direction of `ademamix` before weight decay. The default of alpha is the authors'; Optax's, 6 here, is 5 in its `ademamix`."""
     rule = update_rule(MixedMomentum(b1, b3, alpha), SecondMoment(b2), DivideByRoot(eps, eps_root))
     return with_mu_dtype(rule, mu_dtype, slots=("mu", "mu_slow"))
 

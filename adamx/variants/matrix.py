@@ -73,7 +73,7 @@ def muon(
       adam_b1, adam_b2, adam_weight_decay: Of AdamW.
 
     Returns:
-      A `partition` of the labels "matrix" and "rest".
+      A `partition` of the labels "muon" and "adam".
 
     As the author's code, in the parameters' precision and with the scale of Optax's contrib for (inputs, outputs) kernels. Optax also
     corrects the bias of the mix. The author has AdamW's b2 0.95 and no look-ahead there.
@@ -87,11 +87,11 @@ def muon(
         DecoupledDecay(adam_weight_decay),
         LearningRate(learning_rate),
     )
-    return partition({"matrix": rule, "rest": adam}, by_shape(_matrix_or_rest))
+    return partition({"muon": rule, "adam": adam}, by_shape(_kind_of))
 
 
-def _matrix_or_rest(shape):
-    return "matrix" if len(shape) == 2 else "rest"
+def _kind_of(shape):
+    return "muon" if len(shape) == 2 else "adam"
 
 
 def soap(

@@ -137,8 +137,8 @@ def adabelief(learning_rate, b1=0.9, b2=0.999, eps=1e-16, eps_root=1e-16, *, nes
     return scale_by_adabelief(b1, b2, eps, eps_root, nesterov=nesterov).then(LearningRate(learning_rate))
 
 
-def scale_by_novograd(b1=0.9, b2=0.25, eps=1e-6, eps_root=0.0, weight_decay=0.0):
-    """The direction of `novograd`, its weight decay included: that is part of the momentum."""
+def scale_by_novograd(b1=0.9, b2=0.25, eps=1e-8, eps_root=0.0, weight_decay=0.0):
+    """The direction of `novograd`, its weight decay included: that is part of the momentum. eps is by default smaller, as Optax's."""
     return update_rule(
         LayerSecondMoment(b2),
         NormaliseGradient(eps, eps_root),
