@@ -7,12 +7,12 @@ import typing
 from adamx import hessians as hessians
 from adamx import modifiers as modifiers
 from adamx import stages as stages
+from adamx.annotations import Decay as Decay
 from adamx.catalogue import CATALOGUE as CATALOGUE
 from adamx.catalogue import create as create
 from adamx.evaluation import eval_params as eval_params
 from adamx.evaluation import state_bytes as state_bytes
 from adamx.groups import partition as partition
-from adamx.hyperparameters import Decay as Decay
 from adamx.rule import UpdateRule as UpdateRule
 from adamx.rule import axes_of as axes_of
 from adamx.rule import stack as stack
@@ -61,10 +61,12 @@ __all__ = sorted(
 """The rules, and what is done with them. Stages are reached as `adamx.Momentum` too, and listed by `adamx.stages`."""
 
 
-def __getattr__(name):
-    if name in _LATE:
-        return importlib.import_module(f"adamx.{name}")
-    raise AttributeError(f"module 'adamx' has no attribute {name!r}")
+if not typing.TYPE_CHECKING:
+
+    def __getattr__(name):
+        if name in _LATE:
+            return importlib.import_module(f"adamx.{name}")
+        raise AttributeError(f"module 'adamx' has no attribute {name!r}")
 
 
 def __dir__():

@@ -22,7 +22,7 @@ class RuleState(NamedTuple):
       slots: Slot name -> tree like the parameters, each leaf as its storage keeps it.
     """
 
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]  # a method of tuples
     scalars: dict[str, jax.Array]
     slots: dict[str, Any]
 

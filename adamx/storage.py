@@ -1,6 +1,7 @@
 """How a slot is kept between steps, and how a parameter is rounded. A rule's arithmetic never sees either."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,22 +13,22 @@ from adamx.randomness import leaf_keys, round_stochastically
 class Storage:
     """How one slot is kept. `init`, `decode` and `encode` are pure functions of arrays."""
 
-    def check(self, slot):
+    def check(self, slot: Any) -> None:
         """Raises ValueError if this storage cannot keep `slot` soundly."""
 
-    def init(self, x):
+    def init(self, x: jax.Array) -> Any:
         """The stored form of the slot's first value `x`, an array in compute precision."""
         raise NotImplementedError
 
-    def layout(self, shape, dtype):
+    def layout(self, shape: tuple[int, ...], dtype: Any) -> Any:
         """What `init` makes of an array of `shape` and `dtype`, as `jax.ShapeDtypeStruct`s."""
         raise NotImplementedError
 
-    def decode(self, stored, dtype):
+    def decode(self, stored: Any, dtype: Any) -> jax.Array:
         """The slot as an array of `dtype`."""
         raise NotImplementedError
 
-    def encode(self, x, stored):
+    def encode(self, x: jax.Array, stored: Any) -> Any:
         """The stored form of `x`, of the same structure, shapes and dtypes as `stored`."""
         raise NotImplementedError
 
@@ -53,7 +54,7 @@ class Float32(Storage):
 class Cast(Storage):
     """The slot cast to a narrower float `dtype`, rounded to nearest, its range never left. For signed slots only (momenta)."""
 
-    dtype: str
+    dtype: Any
 
     def __post_init__(self):
         object.__setattr__(self, "dtype", _float_dtype(self.dtype).name)
@@ -80,12 +81,12 @@ class Cast(Storage):
         return narrow(x, stored.dtype)
 
 
-def BFloat16():  # noqa: N802  (a storage reads as a type: store(mu=BFloat16()))
+def BFloat16() -> Cast:  # noqa: N802  (a storage reads as a type: store(mu=BFloat16()))
     """`Cast("bfloat16")`: half the bytes of a momentum."""
     return Cast("bfloat16")
 
 
-def storage_in(dtype):
+def storage_in(dtype: Any) -> Storage:
     """The storage of a momentum in a float `dtype`: `Float32` for 32 bits or more, else a `Cast`.
 
     Raises:
@@ -110,11 +111,11 @@ def _float_dtype(dtype):
 class Rounding:
     """How `step` brings the new parameter back to the parameter's dtype, where that is narrower than float32."""
 
-    def keys(self, count, leaves):
+    def keys(self, count: jax.Array, leaves: int) -> jax.Array | None:
         """A key for each of so many leaves in the step after `count`, an array; None if no random bits are needed."""
         return None
 
-    def __call__(self, x, dtype, key):
+    def __call__(self, x: jax.Array, dtype: Any, key: jax.Array | None) -> jax.Array:
         """`x` as `dtype`; `key` is the leaf's, or None."""
         raise NotImplementedError
 

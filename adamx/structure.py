@@ -11,7 +11,7 @@ import optax
 from adamx.hyperparameters import show
 
 
-def static(**options):
+def static(**options: typing.Any) -> typing.Any:
     """A dataclass field that is structure (hashable, compared by value), not a leaf."""
     return dataclasses.field(metadata={"static": True}, **options)
 
@@ -22,8 +22,6 @@ def node(cls):
 
     A field whose annotation has a `convert(value, where)` is converted and checked by it in the constructor, and only there: JAX rebuilds
     nodes with tracers, None or plain objects in the place of numbers. Annotated `Kind | None`, it may be None, and then has no leaf.
-
-    As `adamx.stage` it makes a stage; `help(adamx.stages)` is a page on writing one.
     """
     cls = dataclasses.dataclass(frozen=True, eq=False, repr=False)(cls)
     fields = dataclasses.fields(cls)

@@ -22,7 +22,7 @@ each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.rel
 
 FLOORS = (
     ("numerics", "hyperparameters", "files"),
-    ("structure", "randomness"),
+    ("structure", "randomness", "annotations"),
     ("signal", "storage"),
     ("stages.base",),
     ("stages.moments",),
@@ -44,9 +44,11 @@ FLOORS = (
     ("catalogue", "probes", "interop", "interop.*"),
     ("sweep.alike",),
     ("problems", "sweep.points", "sweep.tasks", "sweep.chunks", "sweep.progress"),
-    ("sweep.spaces", "sweep.stopping", "sweep.lanes", "sweep.result"),
+    ("sweep.spaces", "sweep.stopping", "sweep.lanes", "sweep.names"),
+    ("sweep.result",),
     ("sweep.setup", "sweep.checkpoint"),
     ("sweep.runner",),
+    ("drawing",),
     ("plot", "listing"),
     ("__main__",),
     ("sweep.figures",),

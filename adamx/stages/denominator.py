@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from adamx.hyperparameters import Decay, NonNegative, Number, Positive
+from adamx.annotations import Decay, NonNegative, Number, Positive
 from adamx.numerics import abs_sq, average, debias_weight, mean_log_decay, over_root, rate_of, ratio, root
 from adamx.stages.base import Slot, Stage, stage
 

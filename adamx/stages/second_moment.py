@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from adamx.hyperparameters import Decay, NonNegative
+from adamx.annotations import Decay, NonNegative
 from adamx.numerics import abs_sq, average, moved, norm, rate_of, ratio, sum_of_squares
 from adamx.stages.base import Slot, Stage, one_per_leaf, stage
 from adamx.stages.moments import (

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from adamx.hyperparameters import Decay, NonNegative
+from adamx.annotations import Decay, NonNegative
 from adamx.numerics import abs_sq, average, rate_of
 from adamx.stages.base import Slot, Stage, stage
 from adamx.stages.moments import (
