@@ -10,7 +10,7 @@ import numpy as np
 from adamx import files
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure as Figure
 
 Path = TypeVar("Path", bound=str | os.PathLike[str])
 

@@ -18,7 +18,7 @@ from adamx.drawing import look as look
 from adamx.drawing import save as save
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from adamx.drawing import Figure
 
 
 class Panel(NamedTuple):

@@ -47,6 +47,7 @@ TESTS = {
     "test_sweep_result": "test_dimensions_are_even_in_their_own_scale",
     "test_sweep_resume": "test_numbers_hidden_in_functions_are_part_of_the_definition",
     "test_sweep_run": "test_a_loss_may_be_a_python_number",
+    "test_typing": "",
     "test_wiring": "test_a_field_that_nobody_wrote test_a_stage_that_nobody_reads",
     "test_with_others": "test_optaxs_chain_accepts_a_rule_in_any_place",
 }

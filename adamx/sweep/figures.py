@@ -11,7 +11,7 @@ from adamx.sweep.result import Result
 from adamx.sweep.tasks import LOSS
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from adamx.drawing import Figure
 
 DECADE = 10
 
