@@ -156,7 +156,9 @@ def with_noise(problem: Problem, noise: Callable[[jax.Array, Any], Any], name: s
         key, own = jax.random.split(key)
         value, grads = jax.value_and_grad(problem.loss)(params, key, step)
         moved = jax.tree.map(lambda p: p - jax.lax.stop_gradient(p), params)
-        return problem.loss(params, key, step) + optax.tree.vdot(jax.lax.stop_gradient(noise(own, grads)), moved)
+        return problem.loss(params, key, step) + optax.tree_utils.tree_vdot(
+            jax.lax.stop_gradient(noise(own, grads)), moved
+        )
 
     return dataclasses.replace(problem, name=f"{problem.name}_{name}", loss=loss)
 

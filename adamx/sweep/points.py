@@ -54,9 +54,7 @@ class Points:
 
     def table(self) -> "pandas.DataFrame":
         """The rows as a pandas frame."""
-        import pandas as pd
-
-        return pd.DataFrame([{name: shown(value) for name, value in row.items()} for row in self.rows])
+        return frames().DataFrame([{name: shown(value) for name, value in row.items()} for row in self.rows])
 
     def batches(self) -> list[Batch]:
         """The rules batched: a `Batch` for each structure."""
@@ -107,6 +105,15 @@ def batched(rules):
         Batch(np.array(own), jax.tree.map(lambda *leaves: np.stack(leaves), *(rules[i] for i in own)))
         for own in members.values()
     ]
+
+
+def frames():
+    """The module pandas, of which tables are made. Raises ImportError if it is not there; says which extra has it."""
+    try:
+        import pandas
+    except ImportError as error:
+        raise ImportError('a table needs pandas: pip install "adamx[lab]"') from error
+    return pandas
 
 
 # Names and values

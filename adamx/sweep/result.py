@@ -12,7 +12,7 @@ import numpy as np
 
 from adamx import files
 from adamx.sweep.names import code_of, reference, resolved
-from adamx.sweep.points import columns_of, shown
+from adamx.sweep.points import columns_of, frames, shown
 from adamx.sweep.tasks import LOSS, NEVER
 
 if TYPE_CHECKING:
@@ -135,8 +135,7 @@ class Result:
         target) or "stopped" (by halving); died_at and reached_at, absent where that did not happen; steps made; and of each metric the
         final and the best value. A hyperparameter with the name of another column gets an underscore behind it.
         """
-        import pandas as pd
-
+        pd = frames()
         count, lanes = len(self.seeds), self.died_at.size
         columns: dict[str, Any] = {"name": np.repeat(self.names, count)}
         for name in columns_of(self.rows):
@@ -167,8 +166,7 @@ class Result:
 
     def curves(self, metric: str = LOSS) -> "pandas.DataFrame":
         """A metric over the run: a pandas frame with a row an evaluation (index: steps made) and a column a lane, as rows of `table`."""
-        import pandas as pd
-
+        pd = frames()
         flat = self.values(metric).reshape(-1, len(self.at))
         return pd.DataFrame(flat.T, index=pd.Index(self.at, name="step"))
 
