@@ -7,6 +7,7 @@ import typing
 from adamx import hessians as hessians
 from adamx import modifiers as modifiers
 from adamx import stages as stages
+from adamx.annotations import Decay as Decay
 from adamx.blocks import EightBit as EightBit
 from adamx.blocks import Int8 as Int8
 from adamx.blocks import Log8 as Log8
@@ -15,7 +16,6 @@ from adamx.catalogue import create as create
 from adamx.evaluation import eval_params as eval_params
 from adamx.evaluation import state_bytes as state_bytes
 from adamx.groups import partition as partition
-from adamx.hyperparameters import Decay as Decay
 from adamx.rounding import Nearest as Nearest
 from adamx.rounding import Stochastic as Stochastic
 from adamx.rule import UpdateRule as UpdateRule
@@ -72,12 +72,14 @@ __all__ = sorted(
 """The rules, and what is done with them. Stages are reached as `adamx.Momentum` too, and listed by `adamx.stages`."""
 
 
-def __getattr__(name):
-    if name in _LATE:
-        return importlib.import_module(f"adamx.{name}")
-    if name in _OF_INTEROP:
-        return getattr(importlib.import_module("adamx.interop"), name)
-    raise AttributeError(f"module 'adamx' has no attribute {name!r}")
+if not typing.TYPE_CHECKING:
+
+    def __getattr__(name):
+        if name in _LATE:
+            return importlib.import_module(f"adamx.{name}")
+        if name in _OF_INTEROP:
+            return getattr(importlib.import_module("adamx.interop"), name)
+        raise AttributeError(f"module 'adamx' has no attribute {name!r}")
 
 
 def __dir__():

@@ -4,8 +4,11 @@ import dataclasses
 import difflib
 import functools
 from collections.abc import Callable
+from typing import Any
 
+from adamx.annotations import Scalar
 from adamx.checks import known_rules
+from adamx.rule import RuleTree
 from adamx.variants import (
     adam,
     around,
@@ -40,8 +43,8 @@ class Entry:
     """
 
     name: str
-    constructor: Callable
-    scale_by: Callable | None
+    constructor: Callable[..., RuleTree]
+    scale_by: Callable[..., RuleTree] | None
     paper: str
     year: int
     group: str
@@ -143,7 +146,7 @@ CATALOGUE = {
 known_rules.update({name: functools.partial(entry.constructor, 1e-3) for name, entry in CATALOGUE.items()})
 
 
-def entry_of(name):
+def entry_of(name: str) -> Entry:
     """The `Entry` called `name`.
 
     Raises:
@@ -156,7 +159,7 @@ def entry_of(name):
     return CATALOGUE[name]
 
 
-def create(name, learning_rate, **hyperparameters):
+def create(name: str, learning_rate: Scalar, **hyperparameters: Any) -> Any:
     """The rule called `name`.
 
     Raises:

@@ -1,7 +1,11 @@
 """What is asked of a rule beside its steps: the parameters to evaluate, the size of its state."""
 
-import jax
+from typing import Any
 
+import jax
+import optax
+
+from adamx.annotations import Tree
 from adamx.groups import Partition
 from adamx.rule import RuleTree, UpdateRule
 from adamx.state import slot_dtype, storage_of
@@ -9,7 +13,7 @@ from adamx.structure import is_absent, leaves_like
 from adamx.transforms import Chain
 
 
-def eval_params(rule, state, params):
+def eval_params(rule: RuleTree, state: Any, params: Tree) -> Tree:
     """The parameters to evaluate: the average of `schedule_free`, the slow weights of `lookahead`; `params` themselves for other rules.
 
     Args:
@@ -65,7 +69,7 @@ def _of_stage(stage, storages, state, params):
     return jax.tree.unflatten(structure, [of_leaf(i, p) for i, p in enumerate(jax.tree.leaves(params))])
 
 
-def state_bytes(rule, params):
+def state_bytes(rule: optax.GradientTransformation, params: Tree) -> int:
     """Bytes that the state of a rule takes for these parameters, which may be abstract; nothing is allocated.
 
     >>> state_bytes(adam(1e-3), {"w": jnp.zeros(1000)})

@@ -3,10 +3,12 @@
 import contextlib
 import os
 import pathlib
+from collections.abc import Iterator
+from typing import Any
 
 
 @contextlib.contextmanager
-def whole(path):
+def whole(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     """Yields a temporary path beside `path`, made into `path` at the end of the block, or removed if the block fails.
 
     Folders are made; the ending of the name is kept, as writers choose a format by it.
@@ -28,7 +30,7 @@ def whole(path):
         temporary.unlink(missing_ok=True)
 
 
-def write_csv(table, path, **options):
+def write_csv(table: Any, path: str | os.PathLike[str], **options: Any) -> None:
     """Writes a pandas table as CSV, numbers to 7 digits, whole or not at all; `options` go to its `to_csv`."""
     with whole(path) as temporary:
         table.to_csv(temporary, float_format="%.7g", **options)

@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 import jax
 import optax
 
+from adamx.annotations import Tree
 from adamx.rule import RuleTree
+from adamx.stages.base import Stage
 from adamx.structure import is_absent, leaves_like, path_of, spread
 from adamx.transforms import check_parts, children, show, stages_of, together, traced, updated
 
@@ -29,7 +31,7 @@ class Partition(RuleTree):
       labels: A function from the parameters to a tree of labels, or such a tree flattened.
     """
 
-    def __new__(cls, parts, labels):
+    def __new__(cls, parts: dict[Any, optax.GradientTransformation], labels: Any) -> "Partition":
         """Unchecked; JAX calls it with placeholders. Use `partition`."""
         self = super().__new__(
             cls, functools.partial(_init_each, parts, labels), functools.partial(_update_each, parts, labels)
@@ -38,11 +40,13 @@ class Partition(RuleTree):
         return self
 
     @property
-    def stages(self):
+    def stages(self) -> tuple[Stage, ...]:
         """The stages of all rules in it, in order."""
         return stages_of(self.parts.values())
 
-    def trace(self, grads, state, params=None, **extra):
+    def trace(
+        self, grads: Tree, state: PartitionState, params: Tree = None, **extra: Any
+    ) -> tuple[Tree, PartitionState, dict[Any, Any]]:
         """`update`, and a look inside.
 
         Returns:
@@ -51,7 +55,7 @@ class Partition(RuleTree):
         """
         return _each(traced, self.parts, self.labels, grads, state, params, extra)
 
-    def step(self, grads, state, params, **extra):
+    def step(self, grads: Tree, state: PartitionState, params: Tree, **extra: Any) -> tuple[Tree, PartitionState]:
         """Update and apply in one, as of an `UpdateRule`: the new parameters, and the state."""
         return _each(_stepped, self.parts, self.labels, grads, state, params, extra)[:2]
 
@@ -62,7 +66,7 @@ class Partition(RuleTree):
         return Partition, (self.parts, self.labels)
 
 
-def partition(transforms, param_labels):
+def partition(transforms: dict[Any, optax.GradientTransformation], param_labels: Any) -> Partition:
     """A transformation for each group of leaves, as `optax.partition`; it stays a pytree of the rules' hyperparameters.
 
     Args:

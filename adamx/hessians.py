@@ -1,10 +1,15 @@
 """Estimates of the Hessian's diagonal, for rules that take the argument `hessian` (`sophia`, `adahessian`)."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
+from adamx.annotations import Tree
 
-def hutchinson(loss, params, key):
+
+def hutchinson(loss: Callable[[Any], Any], params: Tree, key: jax.Array) -> Tree:
     """Hutchinson's estimate of the diagonal of the Hessian of `loss`: z (H z), elementwise, for random signs z.
 
     Its mean over `key`s is the diagonal; where the Hessian is diagonal, every draw is. It costs about two gradients.
@@ -35,7 +40,7 @@ def hutchinson(loss, params, key):
     return jax.tree.map(jnp.multiply, signs, product)
 
 
-def gauss_newton_bartlett(logits, params, key):
+def gauss_newton_bartlett(logits: Callable[[Any], jax.Array], params: Tree, key: jax.Array) -> Tree:
     """The Gauss-Newton-Bartlett estimate of the diagonal of the Gauss-Newton matrix of a mean cross-entropy: n G^2, elementwise.
 
     G is the gradient of the loss with labels drawn from the model's own predictions, n the number of predictions. It is never negative, and

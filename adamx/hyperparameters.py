@@ -183,6 +183,19 @@ jax.tree_util.register_pytree_with_keys(
 )
 
 
+class Decays:
+    """Annotation of a field that holds several decay rates."""
+
+    expected = "one or more decay rates"
+
+    @classmethod
+    def convert(cls, value, where):
+        """A tuple of `Decay`s. Raises as `Decay.convert`, and TypeError for what is no tuple or list."""
+        if not isinstance(value, tuple | list) or not value:
+            raise TypeError(f"{where} must be a tuple of {cls.expected}, got {value!r}.")
+        return tuple(Decay.convert(beta, f"{where}[{i}]") for i, beta in enumerate(value))
+
+
 def is_whole(node):
     """Whether `node` is one hyperparameter that is a tree itself: a decay rate or a schedule."""
     return isinstance(node, (Decay, Scheduled))

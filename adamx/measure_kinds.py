@@ -5,11 +5,13 @@ beyond the range of the arithmetic (numbers of 1e19 in float32), a norm is infin
 """
 
 import dataclasses
-from collections.abc import Callable, Set
+from collections.abc import Callable, Sequence, Set
 
+import jax
 import jax.numpy as jnp
 
 from adamx.numerics import compute_dtype, ratio, real_dtype, root
+from adamx.signal import Signal
 
 
 class Measure:
@@ -21,13 +23,13 @@ class Measure:
     """
 
     name: str
-    reads: frozenset
+    reads: Set[str]
 
-    def coordinates(self, x):
+    def coordinates(self, x: Signal) -> jax.Array:
         """The measure of each coordinate of one leaf."""
         raise NotImplementedError
 
-    def of(self, signals):
+    def of(self, signals: Sequence[Signal]) -> jax.Array:
         """The measure of the leaves with these signals, taken together."""
         raise NotImplementedError
 
@@ -84,10 +86,10 @@ class OfQuantity(_Declared):
     """
 
     name: str
-    reads: frozenset
+    reads: Set[str]
     quantity: Callable
 
-    def coordinates(self, x):
+    def coordinates(self, x: Signal) -> jax.Array:
         """The quantity itself."""
         return self._over(self.quantity, x)
 
@@ -97,7 +99,7 @@ class OfTwo(_Declared):
     """A measure of two quantities; otherwise as `OfQuantity`."""
 
     name: str
-    reads: frozenset
+    reads: Set[str]
     first: Callable
     second: Callable
 
@@ -109,11 +111,11 @@ class OfTwo(_Declared):
 class Norm(OfQuantity):
     """Euclidean norm of a quantity."""
 
-    def coordinates(self, x):
+    def coordinates(self, x: Signal) -> jax.Array:
         """|quantity| of each coordinate."""
         return jnp.abs(self._over(self.quantity, x))
 
-    def of(self, signals):
+    def of(self, signals: Sequence[Signal]) -> jax.Array:
         """sqrt(sum of |quantity|^2)."""
         return _norm([self._numbers(self.quantity, x) for x in signals], signals)
 
@@ -122,7 +124,7 @@ class Norm(OfQuantity):
 class RootMeanSquare(OfQuantity):
     """Root mean square of a quantity over coordinates."""
 
-    def of(self, signals):
+    def of(self, signals: Sequence[Signal]) -> jax.Array:
         """sqrt(sum of |quantity|^2 / number of coordinates)."""
         return _norm([self._numbers(self.quantity, x) for x in signals], signals) / max(_size(signals), 1) ** 0.5
 
@@ -131,7 +133,7 @@ class RootMeanSquare(OfQuantity):
 class Mean(OfQuantity):
     """Mean of a real quantity over coordinates; of a condition, the share of coordinates."""
 
-    def of(self, signals):
+    def of(self, signals: Sequence[Signal]) -> jax.Array:
         """Sum of the quantity / number of coordinates."""
         return _sum([self._real(self.quantity, x) for x in signals], signals) / max(_size(signals), 1)
 
@@ -152,7 +154,7 @@ class Quantiles(OfQuantity):
             raise ValueError(f"Quantiles {self.name!r}: levels must be numbers from 0 to 1, got {self.levels!r}.")
         object.__setattr__(self, "levels", levels)
 
-    def of(self, signals):
+    def of(self, signals: Sequence[Signal]) -> jax.Array:
         """Linear interpolation between order statistics, as `jnp.quantile`."""
         dtype = _dtype(signals)
         if not _size(signals):
@@ -165,12 +167,12 @@ class Quantiles(OfQuantity):
 class Cosine(OfTwo):
     """Cosine of the angle between two directions; 0 where one is zero."""
 
-    def coordinates(self, x):
+    def coordinates(self, x: Signal) -> jax.Array:
         """Sign agreement of the coordinate: 1, 0 or -1."""
         (a,), (b,) = self._pairs([x])
         return jnp.sign(inner(a, b))
 
-    def of(self, signals):
+    def of(self, signals: Sequence[Signal]) -> jax.Array:
         """<a, b> / (||a|| ||b||)."""
         return _sum(map(inner, *(_unit(arrays, signals) for arrays in self._pairs(signals))), signals)
 
@@ -179,12 +181,12 @@ class Cosine(OfTwo):
 class RatioOfRootMeanSquares(OfTwo):
     """RMS of one quantity over RMS of another; 0 where the second is zero."""
 
-    def coordinates(self, x):
+    def coordinates(self, x: Signal) -> jax.Array:
         """|first| / |second| of each coordinate."""
         (a,), (b,) = self._pairs([x])
         return ratio(jnp.abs(a), jnp.abs(b))
 
-    def of(self, signals):
+    def of(self, signals: Sequence[Signal]) -> jax.Array:
         """RMS(first) / RMS(second)."""
         return ratio(*(_norm(arrays, signals) for arrays in self._pairs(signals)))
 

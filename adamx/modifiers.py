@@ -9,7 +9,10 @@ Centralize(channel_axis=-1)
 A modifier that a rule has no place for is refused with a `WiringError`. `NAMES` has the combinations that the literature has a name for.
 """
 
+from collections.abc import Callable
+
 from adamx import wiring
+from adamx.annotations import Scalar
 from adamx.rule import UpdateRule, update_rule
 from adamx.stages import (
     Cautious,
@@ -35,44 +38,44 @@ from adamx.stages import (
 from adamx.wiring import WiringError
 
 
-def cautious(rule, floor=1e-3):
+def cautious(rule: UpdateRule, floor: Scalar = 1e-3) -> UpdateRule:
     """Leaves out the coordinates in which the update goes against the gradient (`Cautious`; Liang et al., arXiv:2411.16085)."""
     return _after_direction(rule, Cautious(floor), "cautious")
 
 
-def grams(rule):
+def grams(rule: UpdateRule) -> UpdateRule:
     """Gives the update the sign of the present gradient (`SignOfGradient`; Cao et al., arXiv:2412.17107)."""
     return _after_direction(rule, SignOfGradient(), "grams")
 
 
-def clip_rms(rule, threshold=1.0):
+def clip_rms(rule: UpdateRule, threshold: Scalar = 1.0) -> UpdateRule:
     """Scales each leaf's update down to a root mean square (`ClipUpdateRms`; Adafactor, arXiv:1804.04235)."""
     return _after_direction(rule, ClipUpdateRms(threshold), "clip_rms")
 
 
-def trust_ratio(rule):
+def trust_ratio(rule: UpdateRule) -> UpdateRule:
     """Gives each leaf's update, decay included, the norm of its parameter (`TrustRatio`; LAMB, arXiv:1904.00962)."""
     return _inserted(rule, _rate_at(rule, "trust_ratio"), TrustRatio(), "trust_ratio")
 
 
-def cautious_decay(rule, weight_decay):
+def cautious_decay(rule: UpdateRule, weight_decay: Scalar) -> UpdateRule:
     """Decays only where the step goes towards zero too (`CautiousDecay`; arXiv:2510.12402), in the place of a decoupled decay."""
     at = _rate_at(rule, "cautious_decay")
     kept = [stage for stage in rule.stages[:at] if not _has(stage, DecoupledDecay)]
     return _rebuilt(rule, (*kept, CautiousDecay(weight_decay), *rule.stages[at:]))
 
 
-def centralize(rule, channel_axis=-1):
+def centralize(rule: UpdateRule, channel_axis: int = -1) -> UpdateRule:
     """Takes the mean over the inputs of each output off the gradient (`Centralize`; Yong et al., arXiv:2004.01461)."""
     return _inserted(rule, 0, Centralize(channel_axis), "centralize")
 
 
-def clip_global_norm(rule, max_norm=1.0):
+def clip_global_norm(rule: UpdateRule, max_norm: Scalar = 1.0) -> UpdateRule:
     """Scales the gradient down to a norm over the whole tree (`ClipGlobalNorm`)."""
     return _inserted(rule, 0, ClipGlobalNorm(max_norm), "clip_global_norm")
 
 
-def mars(rule, gamma=0.025, b1=0.95):
+def mars(rule: UpdateRule, gamma: Scalar = 0.025, b1: Scalar = 0.95) -> UpdateRule:
     """Reduces the variance of the gradient by its change since the last step (`VarianceReduced`; Yuan et al., arXiv:2411.10438).
 
     b1 is the decay rate of the rule's momentum.
@@ -80,12 +83,12 @@ def mars(rule, gamma=0.025, b1=0.95):
     return _inserted(rule, 0, VarianceReduced(b1, gamma, vectors=True), "mars")
 
 
-def maximize(rule):
+def maximize(rule: UpdateRule) -> UpdateRule:
     """Ascends instead of descending (`NegateGradient`)."""
     return _inserted(rule, 0, NegateGradient(), "maximize")
 
 
-def nesterov(rule):
+def nesterov(rule: UpdateRule) -> UpdateRule:
     """Reads the momentum out with Nesterov's look-ahead, as `nadam` does."""
     for kind, ahead in ((Momentum, NesterovMomentum), (RawMomentum, RawNesterovMomentum), (HeavyBall, Nesterov)):
         if sum(_has(stage, kind) for stage in _stages(rule, "nesterov")) == 1:
@@ -94,7 +97,7 @@ def nesterov(rule):
     raise WiringError(f"nesterov needs a rule with one Momentum, RawMomentum or HeavyBall, got {rule!r}.")
 
 
-def amsgrad(rule):
+def amsgrad(rule: UpdateRule) -> UpdateRule:
     """Divides by the largest second moment so far (`RunningMax`; Reddi et al., openreview ryQu7f-RZ)."""
     stages = _stages(rule, "amsgrad")
     found = [i for i, stage in enumerate(stages) if isinstance(stage, SecondMomentStage)]
@@ -106,7 +109,7 @@ def amsgrad(rule):
     return _rebuilt(rule, (*stages[:i], RunningMax(stages[i]), *stages[i + 1 :]))
 
 
-MODIFIERS = {
+MODIFIERS: dict[str, Callable[..., UpdateRule]] = {
     "amsgrad": amsgrad,
     "cautious": cautious,
     "cautious_decay": cautious_decay,

@@ -1,7 +1,7 @@
 """Array arithmetic that every rule shares: averages, debias weights, squares, roots, dtypes."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -60,13 +60,13 @@ class Rate(NamedTuple):
     keep: jax.Array | None
 
 
-def rate_of(decay, value=None):
+def rate_of(decay: Any, value: Any = None) -> Rate:
     """The `Rate` of a `Decay`, or of `value` = 1 - beta for a beta that is above 0 if the decay's is."""
     value = decay.complement if value is None else value
     return Rate(value, None if decay.positive else jnp.where(value < 1, 1.0, 0.0))
 
 
-def average(old, new, rate):
+def average(old: Any, new: Any, rate: Rate) -> jax.Array:
     """Exponential moving average: old + rate (new - old) = beta old + (1 - beta) new, and exactly `new` at beta = 0.
 
     `rate` is a `Rate`, as `rate_of` and `average_scalars` make it, or 1 - beta itself, a number or an array.
@@ -146,7 +146,7 @@ def debias_weight(mean_log, t):
 # Squares, roots, ratios
 
 
-def abs_sq(x, limit=None):
+def abs_sq(x: Any, limit: Any = None) -> jax.Array:
     """|x|^2, real. Held at `limit`, by default half the largest finite number: finite gradients never put an infinity into an average."""
     return below_overflow(_square(x)) if limit is None else jnp.minimum(_square(x), limit)
 
@@ -160,12 +160,12 @@ def below_overflow(x):
     return lax.min(x, np.array(jnp.finfo(x.dtype).max / 2, x.dtype))
 
 
-def sum_of_squares(x):
+def sum_of_squares(x: Any) -> jax.Array:
     """Sum of |x|^2 over the whole array, a real scalar."""
     return below_overflow(jnp.sum(_square(x)))
 
 
-def norm(x):
+def norm(x: Any) -> jax.Array:
     """Euclidean norm of the whole array, a real scalar."""
     return root(sum_of_squares(x))
 

@@ -5,78 +5,20 @@ lost on white), told apart by people with colour-blindness; lines differ in dash
 marks in the legend, levels beside their line.
 """
 
-import contextlib
 import itertools
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from adamx import files
+from adamx.drawing import DASHES, band_entry
+from adamx.drawing import canvas as canvas
+from adamx.drawing import legend as legend
+from adamx.drawing import look as look
+from adamx.drawing import save as save
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#777777")
-DASHES = ("-", "--", "-.", ":")
-MARKERS = ("o", "s", "^", "D", "v", "P", "<", "*")
-
-STYLE = {
-    "axes.grid": True,
-    "grid.alpha": 0.25,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-    "figure.dpi": 120,
-    "font.size": 9,
-}
-
-
-@contextlib.contextmanager
-def canvas(rows=1, columns=1, size=(4.2, 3.1), **options):
-    """A figure of `rows` x `columns` axes, each of `size` inches, in our style and without a window."""
-    try:
-        import matplotlib
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError('adamx.plot needs matplotlib: pip install "adamx[lab]"') from error
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(size[0] * columns, size[1] * rows), layout="constrained")
-        FigureCanvasAgg(figure)
-        yield figure, figure.subplots(rows, columns, squeeze=False, **options)
-
-
-def look(i):
-    """Colour, dash and marker of series number `i`: colour and dash differ between any two of 32 series, dash between neighbours."""
-    return {
-        "color": COLOURS[i % len(COLOURS)],
-        "linestyle": DASHES[(i + i // len(COLOURS)) % len(DASHES)],
-        "marker": MARKERS[i % len(MARKERS)],
-    }
-
-
-def save(figure, path):
-    """Writes `figure` to `path` (PNG, PDF or SVG by its ending), whole or not at all. Returns the path."""
-    with files.whole(path) as temporary:
-        figure.savefig(temporary, dpi=150)
-    return path
-
-
-def legend(figure, axes, columns=None, band=None):
-    """One legend for the whole figure, below the axes; with an entry that says what a `band` is, if there is one."""
-    entries = {}
-    for ax in np.ravel(axes):
-        entries |= {label: handle for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    if band:
-        entries |= _band(band)
-    figure.legend(
-        entries.values(), entries, loc="outside lower center", ncols=columns or min(len(entries), 4), handlelength=3
-    )
-
-
-def _band(what):
-    """The entry of a legend that says what bands are."""
-    from matplotlib.patches import Patch
-
-    return {f"band: {what}": Patch(color="#777777", alpha=0.3, linewidth=0)}
+if TYPE_CHECKING:
+    from adamx.drawing import Figure
 
 
 class Panel(NamedTuple):
@@ -93,15 +35,22 @@ class Panel(NamedTuple):
     """
 
     label: str
-    series: dict
+    series: Mapping[str, Any]
     title: str = ""
-    levels: dict = {}
-    points: dict = {}
-    limits: tuple | None = None
+    levels: Mapping[str, float] = {}
+    points: Mapping[str, Any] = {}
+    limits: tuple[float, float] | None = None
     log_y: bool = False
 
 
-def curves(panels, *, x_label="step", log_x=False, columns=None, across=None):
+def curves(
+    panels: Sequence[Panel | tuple[Any, ...]],
+    *,
+    x_label: str = "step",
+    log_x: bool = False,
+    columns: int | None = None,
+    across: int | None = None,
+) -> "Figure":
     """Curves over steps, one panel beside the other, with bands where a curve comes with many seeds.
 
     Args:
@@ -111,17 +60,17 @@ def curves(panels, *, x_label="step", log_x=False, columns=None, across=None):
       columns: Columns of the legend; three, or two a panel, if None.
       across: Panels in a row; all if None.
     """
-    panels = [Panel(*panel) for panel in panels]
+    all_panels = [Panel(*panel) for panel in panels]
     names = list(
-        dict.fromkeys(itertools.chain(*(panel.series for panel in panels), *(panel.points for panel in panels)))
+        dict.fromkeys(itertools.chain(*(panel.series for panel in all_panels), *(panel.points for panel in all_panels)))
     )
-    across = across or len(panels)
+    across = across or len(all_panels)
     size = (4.2, 3.1) if across > 1 else (6.4, 3.6)
-    with canvas(-(-len(panels) // across), across, size) as (figure, axes):
+    with canvas(-(-len(all_panels) // across), across, size) as (figure, axes):
         from matplotlib.ticker import EngFormatter
 
         banded = False
-        for ax, panel in zip(axes.flat, panels, strict=False):
+        for ax, panel in zip(axes.flat, all_panels, strict=False):
             for name, (x, y) in panel.series.items():
                 x, y = np.asarray(x), np.asarray(y)
                 style = look(names.index(name)) | ({} if name in panel.points else {"marker": None})
@@ -145,13 +94,20 @@ def curves(panels, *, x_label="step", log_x=False, columns=None, across=None):
                 ax.set_xscale("log")
             elif ax.get_xlim()[1] >= 10_000:
                 ax.xaxis.set_major_formatter(EngFormatter(sep=""))
-        for ax in axes.flat[len(panels) :]:
+        for ax in axes.flat[len(all_panels) :]:
             ax.set_axis_off()
         legend(figure, axes, columns or max(3, 2 * across), "5 % to 95 % of the seeds" if banded else None)
         return figure
 
 
-def internals(series, window=200, *, below=None, whole=None, title=None):
+def internals(
+    series: Mapping[str, Any],
+    window: int = 200,
+    *,
+    below: Sequence[str] | None = None,
+    whole: str | None = None,
+    title: str | None = None,
+) -> "Figure":
     """What one coordinate goes through: each series in its first and last `window` steps, side by side, with a line at 0.
 
     Args:
@@ -191,7 +147,15 @@ def internals(series, window=200, *, below=None, whole=None, title=None):
         return figure
 
 
-def contour(loss, paths, *, bounds, optima=(), levels=30, resolution=201):
+def contour(
+    loss: Callable[[Any], Any],
+    paths: Mapping[str, Any],
+    *,
+    bounds: tuple[tuple[float, float], tuple[float, float]],
+    optima: Sequence[Sequence[float]] = (),
+    levels: int = 30,
+    resolution: int = 201,
+) -> "Figure":
     """Contours of a loss of two parameters, with the paths of optimizers over them.
 
     Args:
@@ -222,7 +186,16 @@ def contour(loss, paths, *, bounds, optima=(), levels=30, resolution=201):
         return figure
 
 
-def sensitivity(learning_rates, scores, *, y_label, log_y=False, chosen=None, chosen_by="chosen", diverged=None):
+def sensitivity(
+    learning_rates: Mapping[str, Any],
+    scores: Mapping[str, Any],
+    *,
+    y_label: str,
+    log_y: bool = False,
+    chosen: Mapping[str, int] | None = None,
+    chosen_by: str = "chosen",
+    diverged: Mapping[str, Any] | None = None,
+) -> "Figure":
     """How much the learning rate matters: one curve a rule, with a band over seeds; lanes that diverged are crosses at the top.
 
     Args:
@@ -260,7 +233,9 @@ def sensitivity(learning_rates, scores, *, y_label, log_y=False, chosen=None, ch
             ax.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 3, 5)))
             ax.yaxis.set_major_formatter("{x:g}")
             ax.yaxis.set_minor_locator(ticker.NullLocator())
-        entries = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True)) | _band("least to greatest seed")
+        entries = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True)) | band_entry(
+            "least to greatest seed"
+        )
         if chosen is not None:
             entries[chosen_by] = ax.plot([], [], **ring)[0]
         if lost:
@@ -270,7 +245,16 @@ def sensitivity(learning_rates, scores, *, y_label, log_y=False, chosen=None, ch
         return figure
 
 
-def heat_map(values, rows, columns, *, row_label, column_label, value_label, format="{:.3g}"):
+def heat_map(
+    values: Any,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    *,
+    row_label: str,
+    column_label: str,
+    value_label: str,
+    format: str = "{:.3g}",
+) -> "Figure":
     """A table of numbers as colours, each cell with its number.
 
     Args:

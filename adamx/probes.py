@@ -12,10 +12,12 @@ A measure is a pure function of a leaf's `Signal`. `probe(rule, ...)` is the rul
 
 import functools
 from collections import Counter
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from adamx.annotations import Tree
 from adamx.measure_kinds import Cosine as Cosine
 from adamx.measure_kinds import Mean as Mean
 from adamx.measure_kinds import Measure as Measure
@@ -42,18 +44,19 @@ from adamx.rule import RuleTree, UpdateRule
 from adamx.series import table as table
 from adamx.series import write_tensorboard as write_tensorboard
 from adamx.signal import Signal, separated
+from adamx.stages.base import Stage
 from adamx.state import RuleState
 from adamx.wiring import GIVEN
 
 
-def measures_of(rule):
+def measures_of(rule: UpdateRule) -> tuple[Measure, ...]:
     """Those of `MEASURES` that can be taken of `rule`, whose stages write the fields they read."""
     _check_rule(rule, "measures_of")
     written = _fields_of(rule)
     return tuple(measure for measure in MEASURES.values() if measure.reads <= written)
 
 
-def measure(signals, *measures, per="tree"):
+def measure(signals: Signal, *measures: Measure, per: str = "tree") -> dict[str, Any]:
     """Measures of the signals of a step.
 
     Args:
@@ -93,18 +96,20 @@ class Probed(RuleTree):
       per: As in `measure`.
     """
 
-    def __new__(cls, rule, measures, per):
+    def __new__(cls, rule: UpdateRule, measures: tuple[Measure, ...], per: str) -> "Probed":
         """Unchecked; JAX calls it with placeholders. Use `probe`."""
         self = super().__new__(cls, functools.partial(_init, rule), functools.partial(_update, rule))
         self.rule, self.measures, self.per = rule, measures, per
         return self
 
     @property
-    def stages(self):
+    def stages(self) -> tuple[Stage, ...]:
         """The rule's stages."""
         return self.rule.stages
 
-    def trace(self, grads, state, params=None, **extra):
+    def trace(
+        self, grads: Tree, state: RuleState, params: Tree = None, **extra: Any
+    ) -> tuple[Tree, RuleState, dict[str, Any]]:
         """`update`, and the measures of the step. Extra arguments are for other transformations.
 
         Returns:
@@ -132,11 +137,11 @@ class Probed(RuleTree):
 jax.tree_util.register_pytree_with_keys(
     Probed,
     lambda tx: (((jax.tree_util.GetAttrKey("rule"), tx.rule),), (tx.measures, tx.per)),
-    lambda fixed, children: Probed(*children, *fixed),
+    lambda fixed, children: Probed(next(iter(children)), *fixed),
 )
 
 
-def probe(rule, *measures, per="tree"):
+def probe(rule: UpdateRule, *measures: Measure, per: str = "tree") -> Probed:
     """`rule` with measures attached, which its `trace` returns.
 
     Args:
@@ -160,14 +165,14 @@ def probe(rule, *measures, per="tree"):
     return Probed(rule, measures or possible, per)
 
 
-def debias_weights(state):
+def debias_weights(state: RuleState) -> dict[str, jax.Array]:
     """Total weight of each bias-corrected average so far, 1 when it has warmed up, from a `RuleState`: name -> scalar."""
     logs = _log_decays(state)
     t = jnp.maximum(state.count, 1)
     return {name: debias_weight(log, t.astype(log.dtype)) for name, log in logs.items()}
 
 
-def half_lives(state):
+def half_lives(state: RuleState) -> dict[str, jax.Array]:
     """Half-life in steps of each bias-corrected average, log(1/2) / log(beta), from a `RuleState`: name -> scalar, 0 before any step."""
     return {name: ratio(jnp.log(0.5).astype(log.dtype), log) for name, log in _log_decays(state).items()}
 

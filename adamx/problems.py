@@ -17,6 +17,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from adamx.annotations import Tree
+
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
@@ -32,13 +34,13 @@ class Problem:
     """
 
     name: str
-    loss: Callable
+    loss: Callable[[Any, jax.Array, Any], jax.Array]
     start: Any
-    optima: tuple
+    optima: tuple[Any, ...]
     minimum: float | None = 0.0
     box: tuple[float, float] | None = None
 
-    def project(self, params):
+    def project(self, params: Tree) -> Tree:
         """The nearest point of the box."""
         return params if self.box is None else optax.projections.projection_box(params, *self.box)
 
@@ -93,7 +95,7 @@ rastrigin = Problem("rastrigin", _rastrigin, (2.2, -1.7), ((0.0, 0.0),))
 """10 n + sum of x_i^2 - 10 cos(2 pi x_i): a lattice of local minima."""
 
 
-def quadratic(condition, dimension=2):
+def quadratic(condition: float, dimension: int = 2) -> Problem:
     """Ill-conditioned quadratic sum of c_i x_i^2 / 2, the c_i log-spaced from 1 / condition to 1; start at ones."""
     if condition < 1 or dimension < 1:
         raise ValueError(f"a quadratic needs condition >= 1 and dimension >= 1, got {condition} and {dimension}.")
@@ -130,7 +132,7 @@ stochastic = _linear("stochastic", _stochastic, 0.0, 0.2)
 """The same at random: 1010 x with probability 0.01, else -10 x; 0.2 x on average."""
 
 
-def theorem_1(c=3.0):
+def theorem_1(c: float = 3.0) -> Problem:
     """Reddi, Kale & Kumar (2018), theorem 1: f_t(x) = c x if t mod 3 = 1, else -x; from x = 1, with c > 2.
 
     With b1 = 0, b2 = 1 / (1 + c^2) and a learning rate that falls as 1/sqrt(t), Adam stays at +1.
@@ -147,30 +149,32 @@ PROBLEMS = {p.name: p for p in (parabola, quadratic(1e4), rosenbrock, beale, him
 # Noise: the gradient of the noisy problem is that of the problem, disturbed; its loss is the same
 
 
-def with_noise(problem, noise, name):
+def with_noise(problem: Problem, noise: Callable[[jax.Array, Any], Any], name: str) -> Problem:
     """`problem` with noise(key, gradient) added to its gradient."""
 
     def loss(params, key, step):
         key, own = jax.random.split(key)
         value, grads = jax.value_and_grad(problem.loss)(params, key, step)
         moved = jax.tree.map(lambda p: p - jax.lax.stop_gradient(p), params)
-        return problem.loss(params, key, step) + optax.tree.vdot(jax.lax.stop_gradient(noise(own, grads)), moved)
+        return problem.loss(params, key, step) + optax.tree_utils.tree_vdot(
+            jax.lax.stop_gradient(noise(own, grads)), moved
+        )
 
     return dataclasses.replace(problem, name=f"{problem.name}_{name}", loss=loss)
 
 
-def gaussian(problem, scale=1.0):
+def gaussian(problem: Problem, scale: float = 1.0) -> Problem:
     """`problem` with Gaussian gradient noise of standard deviation `scale`."""
     return with_noise(problem, lambda key, g: scale * jax.random.normal(key, g.shape, g.dtype), f"gaussian_{scale:g}")
 
 
-def heavy_tailed(problem, degrees_of_freedom=2.0, scale=1.0):
+def heavy_tailed(problem: Problem, degrees_of_freedom: float = 2.0, scale: float = 1.0) -> Problem:
     """`problem` with Student-t gradient noise; at 2 degrees of freedom or fewer its variance is infinite."""
     name = f"student_t_{degrees_of_freedom:g}"
     return with_noise(problem, lambda key, g: scale * jax.random.t(key, degrees_of_freedom, g.shape, g.dtype), name)
 
 
-def sparse(problem, density=0.1):
+def sparse(problem: Problem, density: float = 0.1) -> Problem:
     """`problem` with each coordinate of its gradient shown with probability `density`, scaled up by its inverse, else zero."""
     if not 0 < density <= 1:
         raise ValueError(f"density must be in (0, 1], got {density}.")
@@ -179,7 +183,7 @@ def sparse(problem, density=0.1):
     )
 
 
-def minibatch(problem, size):
+def minibatch(problem: Problem, size: int) -> Problem:
     """`problem` with its loss averaged over `size` independent draws a step."""
     if size < 1:
         raise ValueError(f"a minibatch needs a size of at least 1, got {size}.")
@@ -212,20 +216,29 @@ class Run(NamedTuple):
     losses: jax.Array
     regret: jax.Array
 
-    def last(self):
+    def last(self) -> "Run":
         """The run with its last record alone, all that `minimise` needs to go on: of one shape, so that parts of a run share a program."""
         records = jax.tree.map(lambda x: x[-1:], self[2:])
         return Run(self.params, self.state, *records)
 
 
-def begin(tx, problem, start=None):
+def begin(tx: optax.GradientTransformation, problem: Problem, start: Any = None) -> Run:
     """The `Run` of `tx` on `problem` before its first step, to be given to `minimise`; from the problem's own start if None is given."""
     params = jnp.asarray(problem.start if start is None else start, jnp.result_type(float))
     zero = jnp.zeros(1, params.dtype)
     return Run(params, tx.init(params), jnp.arange(1), params[None], zero, zero)
 
 
-def minimise(tx, problem, steps, *, key=None, start=None, every=1, after=None):
+def minimise(
+    tx: optax.GradientTransformation,
+    problem: Problem,
+    steps: int,
+    *,
+    key: jax.Array | None = None,
+    start: Any = None,
+    every: int = 1,
+    after: Run | None = None,
+) -> Run:
     """Runs an optimizer on a problem, all in one `lax.scan`.
 
     Args:

@@ -5,7 +5,7 @@ same wherever that loop runs.
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -66,14 +66,14 @@ def dithers(seed, count, leaves, stream=0):
     return Dither(first, jnp.broadcast_to(count.astype(jnp.uint32) * jnp.uint32(GOLDEN), first.shape))
 
 
-def standard_normal(x, key):
+def standard_normal(x: Any, key: jax.Array) -> jax.Array:
     """Random numbers of the standard normal distribution, float32 of the shape of `x`, for a uint32 `key`, a scalar."""
     # The upper 23 bits, as the middle of one of 2^23 parts of (-1, 1).
     uniform = (random_bits(x, key) >> 9).astype(jnp.float32) * jnp.float32(2**-22) + jnp.float32(2**-23 - 1)
     return jnp.float32(2**0.5) * jax.lax.erf_inv(uniform)
 
 
-def random_bits(x, key):
+def random_bits(x: Any, key: jax.Array) -> jax.Array:
     """Random uint32 numbers of the shape of `x`, for a uint32 `key`, a scalar."""
     return Dither(key, jnp.uint32(0)).bits(x)
 

@@ -2,16 +2,25 @@
 
 import difflib
 import functools
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from adamx import execution, state, wiring
+from adamx.annotations import Tree
 from adamx.kernels import Kernel
 from adamx.rounding import Rounding
+from adamx.signal import Signal
+from adamx.stages.base import Stage
+from adamx.state import RuleState
 from adamx.storage import Storage
 from adamx.structure import tree_hash, trees_equal
+
+S = TypeVar("S", bound=Stage)
+R = TypeVar("R", bound="RuleTree")
 
 
 class RuleTree(optax.GradientTransformationExtraArgs):
@@ -20,7 +29,22 @@ class RuleTree(optax.GradientTransformationExtraArgs):
     Subclasses have `stages` and a method `trace`, and are registered as pytrees.
     """
 
-    def get(self, kind):
+    if TYPE_CHECKING:
+
+        @property
+        def stages(self) -> tuple[Stage, ...]:
+            """Its stages, or those of all its rules, in order."""
+
+        def init(self, params: Tree) -> Any:
+            """The state before the first update."""
+
+        def update(self, updates: Tree, state: Any, params: Tree = None, **extra: Any) -> tuple[Tree, Any]:
+            """The updates and the new state, of the gradients."""
+
+        def trace(self, grads: Tree, state: Any, params: Tree = None, **extra: Any) -> tuple[Tree, Any, Any]:
+            """`update`, and what there is to see inside."""
+
+    def get(self, kind: type[S]) -> S:
         """Its one stage of type `kind`, at the top or wrapped in another: `tx.get(LearningRate).learning_rate`.
 
         Raises:
@@ -32,7 +56,7 @@ class RuleTree(optax.GradientTransformationExtraArgs):
     __eq__ = trees_equal
     __hash__ = tree_hash
 
-    def __ne__(self, other):
+    def __ne__(self, other: object) -> bool:
         return not self == other
 
     def _replace(self, **fields):
@@ -67,7 +91,9 @@ class UpdateRule(RuleTree):
     Momentum(b1=0.9) | Belief(b2=0.99, eps_root=1e-16) | DivideByRoot(eps=1e-08) | LearningRate(learning_rate=0.1)
     """
 
-    def __new__(cls, stages, storages=(), kernel=None):
+    def __new__(
+        cls, stages: tuple[Stage, ...], storages: tuple[tuple[str, Any], ...] = (), kernel: Kernel | None = None
+    ) -> "UpdateRule":
         """Unchecked; JAX calls it with tracers and placeholders. Use `update_rule`."""
         init = functools.partial(state.init, stages, storages)
         update = functools.partial(_update, stages, storages, kernel)
@@ -75,7 +101,7 @@ class UpdateRule(RuleTree):
         self.stages, self.storages, self.kernel = stages, storages, kernel
         return self
 
-    def trace(self, grads, state, params=None, **extra):
+    def trace(self, grads: Tree, state: RuleState, params: Tree = None, **extra: Any) -> tuple[Tree, RuleState, Signal]:
         """`update`, and a look inside. What is not read of the signals costs nothing once compiled.
 
         Returns:
@@ -85,7 +111,7 @@ class UpdateRule(RuleTree):
         _refuse_misspelt(self.stages, params, extra)
         return execution.advance(self.stages, self.storages, grads, state, params, extra, wants_signal=True)
 
-    def step(self, grads, state, params, **extra):
+    def step(self, grads: Tree, state: RuleState, params: Tree, **extra: Any) -> tuple[Tree, RuleState]:
         """Update and apply in one: the new parameters are rounded once, from p + u in compute precision.
 
         A float16 or bfloat16 parameter is rounded as `store(params=...)` says, by default stochastically, so that updates below its
@@ -107,15 +133,17 @@ class UpdateRule(RuleTree):
         )
         return params, state
 
-    def then(self, *stages):
+    def then(self, *stages: Stage) -> "UpdateRule":
         """A new rule with `stages` after the present ones."""
         return _checked((*self.stages, *stages), self.storages, self.kernel)
 
-    def replace(self, kind, stage):
+    def replace(self, kind: type[Stage], stage: Stage) -> "UpdateRule":
         """A new rule with its one stage of type `kind` (at the top, or wrapped in another) replaced by `stage`."""
         return _checked(wiring.replaced(self.stages, kind, stage), self.storages, self.kernel)
 
-    def insert(self, stage, *, before=None, after=None):
+    def insert(
+        self, stage: Stage, *, before: type[Stage] | None = None, after: type[Stage] | None = None
+    ) -> "UpdateRule":
         """A new rule with `stage` before or after its one stage of the type given."""
         if (before is None) == (after is None):
             raise TypeError(
@@ -124,7 +152,7 @@ class UpdateRule(RuleTree):
         at = wiring.position_of(self.stages, before or after) + (before is None)
         return _checked((*self.stages[:at], stage, *self.stages[at:]), self.storages, self.kernel)
 
-    def store(self, storage=None, /, **storages):
+    def store(self, storage: Storage | None = None, /, **storages: Storage | Rounding) -> "UpdateRule":
         """A new rule that keeps its slots otherwise: all of them `rule.store(EightBit())`, or by name `rule.store(mu=BFloat16())`.
 
         `params=Nearest()` sets how `step` rounds. Of all slots, those that must be precise (copies of parameters, sums) stay as they are.
@@ -170,11 +198,11 @@ class UpdateRule(RuleTree):
 jax.tree_util.register_pytree_with_keys(
     UpdateRule,
     lambda rule: (((jax.tree_util.GetAttrKey("stages"), rule.stages),), (rule.storages, rule.kernel)),
-    lambda fixed, children: UpdateRule(*children, *fixed),
+    lambda fixed, children: UpdateRule(next(iter(children)), *fixed),
 )
 
 
-def update_rule(*stages):
+def update_rule(*stages: Stage) -> UpdateRule:
     """Builds a rule from its stages and checks that they fit together.
 
     Raises:
@@ -215,7 +243,7 @@ def _refuse_misspelt(stages, params, extra):
             )
 
 
-def axes_of(rule):
+def axes_of(rule: R) -> R:
     """The `in_axes` tree of a batched rule (or chain) for `jax.vmap`: 0 where a leaf is an array with a leading axis, else None.
 
     >>> rules = update_rule(TakeGradient(), LearningRate(jnp.array([0.1, 0.2])))
@@ -225,7 +253,7 @@ def axes_of(rule):
     return jax.tree.map(lambda leaf: 0 if jnp.ndim(leaf) else None, rule)
 
 
-def stack(rules):
+def stack(rules: Iterable[R]) -> R:
     """One batched rule of several of the same line: each leaf an array with a leading axis of length `len(rules)`.
 
     Raises:

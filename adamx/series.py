@@ -2,13 +2,14 @@
 
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 
-def table(measured: Mapping, every=1):
+def table(measured: Mapping[str, Any], every: int = 1) -> str:
     """Measurements of many steps (leading axis: time) as a plain text table, one row every `every` steps.
 
     Args:
@@ -32,7 +33,9 @@ def table(measured: Mapping, every=1):
     return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
 
 
-def write_tensorboard(logdir, series: Mapping, steps=None):
+def write_tensorboard(
+    logdir: str | os.PathLike[str], series: Mapping[str, Any], steps: Sequence[int] | None = None
+) -> None:
     """Writes scalar curves as TensorBoard event files (needs tensorboardX, of the `lab` extra).
 
     Args:

@@ -1,10 +1,12 @@
 """The record that the stages of a rule share."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from adamx.annotations import Tree
 from adamx.numerics import real_dtype
 
 
@@ -33,25 +35,27 @@ class Signal:
     """
 
     t: jax.Array
-    g: jax.Array
-    raw: jax.Array
-    p: jax.Array | None = None
-    mu: jax.Array | None = None
-    m: jax.Array | None = None
-    m_debias: jax.Array | None = None
-    v: jax.Array | None = None
-    v_debias: jax.Array | None = None
-    d: jax.Array | None = None
-    u: jax.Array | None = None
-    lr: jax.Array | None = None
-    own: dict[str, jax.Array] = dataclasses.field(default_factory=dict)
+    g: Tree
+    raw: Tree
+    p: Tree = None
+    mu: Tree = None
+    m: Tree = None
+    m_debias: Any = None
+    v: Tree = None
+    v_debias: Any = None
+    d: Tree = None
+    u: Tree = None
+    lr: Any = None
+    own: dict[str, Tree] = dataclasses.field(default_factory=dict)
 
-    def write(self, **fields):
+    def write(self, **fields: Any) -> "Signal":
         """The same record with some fields set; a name that is no field above becomes one of `own`."""
         known = {name: fields.pop(name) for name in FIELDS if name in fields}
-        return dataclasses.replace(self, **known, **({"own": self.own | fields} if fields else {}))
+        if fields:
+            known["own"] = self.own | fields
+        return dataclasses.replace(self, **known)
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         # Only for what is no attribute: the fields of `own`. JAX's and copy's own questions are not answered from there.
         own = {} if name.startswith("__") else self.__dict__.get("own", {})
         if name in own:

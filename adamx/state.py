@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental.shard_alike import shard_alike
 
 from adamx.hyperparameters import at_count
 from adamx.numerics import compute_dtype, real_dtype
@@ -23,7 +22,7 @@ class RuleState(NamedTuple):
       slots: Slot name -> tree like the parameters, each leaf as its storage keeps it. Read as an attribute too: `state.mu`.
     """
 
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]  # a method of tuples
     scalars: dict[str, jax.Array]
     slots: dict[str, Any]
 
@@ -121,8 +120,12 @@ def _filled(p, shape, dtype, value):
     if shape != jnp.shape(p):
         return jnp.full_like(p, value, dtype, shape)
     full = jnp.full_like(p, value, dtype)
-    # A compiled constant has no sharding of its own, where that is for XLA to find.
-    return shard_alike(p, full)[1] if isinstance(p, jax.core.Tracer) else full
+    if not isinstance(p, jax.core.Tracer):
+        return full
+    # A compiled constant has no sharding of its own: chosen by what XLA does not know to be False, it has the parameter's.
+    never = jax.lax.optimization_barrier(jnp.zeros([], bool))
+    p = jax.lax.stop_gradient(p if jnp.iscomplexobj(full) else jnp.real(p))
+    return jnp.where(never, p.astype(dtype), full)
 
 
 def differentiable(leaf, what):

@@ -1,10 +1,12 @@
 """How a slot is kept between steps. A rule's arithmetic never sees it."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from adamx.randomness import Dither
 from adamx.rounding import Nearest, Rounding, Stochastic
 
 
@@ -13,26 +15,26 @@ class Storage:
 
     rounding: Rounding = Nearest()
 
-    def of(self, slot):
+    def of(self, slot: Any) -> "Storage":
         """The storage of `slot`, for one that depends on what the slot is."""
         return self
 
-    def check(self, slot):
+    def check(self, slot: Any) -> None:
         """Raises ValueError if this storage cannot keep `slot` soundly."""
 
-    def init(self, x, path):
+    def init(self, x: jax.Array, path: str) -> Any:
         """The stored form of the slot's first value `x`, an array in compute precision, for the leaf at `path`."""
         raise NotImplementedError
 
-    def layout(self, shape, dtype, path):
+    def layout(self, shape: tuple[int, ...], dtype: Any, path: str) -> Any:
         """What `init` makes of an array of `shape` and `dtype`, as `jax.ShapeDtypeStruct`s."""
         raise NotImplementedError
 
-    def decode(self, stored, dtype):
+    def decode(self, stored: Any, dtype: Any) -> jax.Array:
         """The slot as an array of `dtype`."""
         raise NotImplementedError
 
-    def encode(self, x, stored, dither):
+    def encode(self, x: jax.Array, stored: Any, dither: Dither | None) -> Any:
         """The stored form of `x`, of the same structure, shapes and dtypes as `stored`; `dither` is what `rounding` needs, or None."""
         raise NotImplementedError
 
@@ -63,7 +65,7 @@ class Cast(Storage):
       rounding: `Stochastic()`, with which every average moves as it should in the mean; or `Nearest()`, for signed slots only.
     """
 
-    dtype: str
+    dtype: Any
     rounding: Rounding = Stochastic()
 
     def __post_init__(self):
@@ -96,12 +98,12 @@ class Cast(Storage):
         return self.rounding(x, stored.dtype, dither)
 
 
-def BFloat16(rounding=Cast.rounding):  # noqa: N802  (a storage reads as a type: store(mu=BFloat16()))
+def BFloat16(rounding: Rounding = Cast.rounding) -> Cast:  # noqa: N802  (a storage reads as a type: store(mu=BFloat16()))
     """`Cast("bfloat16", rounding)`: half the bytes of a slot."""
     return Cast("bfloat16", rounding)
 
 
-def storage_in(dtype):
+def storage_in(dtype: Any) -> Storage:
     """The storage of a momentum in a float `dtype`, as Optax's `mu_dtype`: `Float32` for 32 bits or more, else rounded to nearest.
 
     Raises:

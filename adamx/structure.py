@@ -11,7 +11,7 @@ import optax
 from adamx.hyperparameters import show
 
 
-def static(**options):
+def static(**options: typing.Any) -> typing.Any:
     """A dataclass field that is structure (hashable, compared by value), not a leaf."""
     return dataclasses.field(metadata={"static": True}, **options)
 
@@ -22,12 +22,10 @@ def node(cls):
 
     A field whose annotation has a `convert(value, where)` is converted and checked by it in the constructor, and only there: JAX rebuilds
     nodes with tracers, None or plain objects in the place of numbers. Annotated `Kind | None`, it may be None, and then has no leaf.
-
-    As `adamx.stage` it makes a stage; `help(adamx.stages)` is a page on writing one.
     """
     cls = dataclasses.dataclass(frozen=True, eq=False, repr=False)(cls)
     fields = dataclasses.fields(cls)
-    hints = typing.get_type_hints(cls)
+    hints = _annotations(cls)
     kinds = {f.name: _kind(hints[f.name]) for f in fields}
     children = tuple(f.name for f in fields if not f.metadata.get("static"))
     structure = tuple(f.name for f in fields if f.metadata.get("static"))
@@ -83,9 +81,15 @@ def plain_fields(instance):
 
 @functools.cache
 def _plain_names(cls):
-    hints = typing.get_type_hints(cls)
+    hints = _annotations(cls)
     fields = [f.name for f in dataclasses.fields(cls) if not f.metadata.get("static")]
     return [name for name in fields if not hasattr(_kind(hints[name])[0], "convert")]
+
+
+def _annotations(cls):
+    """Field -> annotation. Those of all classes above are evaluated only where one is a string, as it takes long."""
+    found = {f.name: f.type for f in dataclasses.fields(cls)}
+    return typing.get_type_hints(cls) if any(isinstance(kind, str) for kind in found.values()) else found
 
 
 def _kind(hint):

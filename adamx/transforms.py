@@ -1,11 +1,14 @@
 """Gradient transformations one after the other."""
 
 import functools
+from typing import Any
 
 import jax
 import optax
 
+from adamx.annotations import Tree
 from adamx.rule import RuleTree
+from adamx.stages.base import Stage
 
 
 class Chain(RuleTree):
@@ -15,18 +18,20 @@ class Chain(RuleTree):
       parts: The transformations, in order.
     """
 
-    def __new__(cls, parts):
+    def __new__(cls, parts: tuple[optax.GradientTransformation, ...]) -> "Chain":
         """Unchecked; JAX calls it with placeholders. Use `chain`."""
         self = super().__new__(cls, functools.partial(_init, parts), functools.partial(_update, parts))
         self.parts = parts
         return self
 
     @property
-    def stages(self):
+    def stages(self) -> tuple[Stage, ...]:
         """The stages of all rules in it, in order."""
         return stages_of(self.parts)
 
-    def trace(self, grads, state, params=None, **extra):
+    def trace(
+        self, grads: Tree, state: tuple[Any, ...], params: Tree = None, **extra: Any
+    ) -> tuple[Tree, tuple[Any, ...], tuple[Any, ...]]:
         """`update`, and a look inside its rules. What is not read of it costs nothing once compiled.
 
         Args:
@@ -63,7 +68,7 @@ class Chain(RuleTree):
         return Chain, (self.parts,)
 
 
-def chain(*transformations):
+def chain(*transformations: optax.GradientTransformation) -> Chain:
     """Applies rules and Optax transformations one after the other, as `optax.chain`, and stays a pytree of the rules' hyperparameters.
 
     Args:

@@ -22,8 +22,8 @@ import pandas as pd
 
 import adamx
 from adamx import plot
-from adamx.hyperparameters import NonNegative
 from adamx.numerics import over_root
+from adamx.stages import NonNegative
 
 STEPS, WINDOW = 10_000, 200
 B1, B2, EPS = 0.9, 0.999, 1e-7

@@ -96,7 +96,8 @@ def run(rule, params, grads):
 cheaply = functools.partial(
     jax.jit,
     compiler_options={
-        "xla_cpu_use_fusion_emitters": False,
+        # JAX 0.12 has this option no more.
+        **({"xla_cpu_use_fusion_emitters": False} if jax.__version_info__ < (0, 12) else {}),
         "xla_backend_optimization_level": 0,
         "xla_llvm_disable_expensive_passes": True,
     },

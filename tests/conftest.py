@@ -10,6 +10,10 @@ import pytest
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
+from older import name_as_later  # noqa: E402  (JAX reads the environment when it is imported)
+
+name_as_later()
+
 
 def pytest_collection_modifyitems(items):
     """Marks the tests of `quick`; those of a class of absl's have their parameters in their names."""

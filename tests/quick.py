@@ -29,7 +29,7 @@ TESTS = {
     "test_meshes": "",
     "test_modifiers": "test_what_modifiers_do test_what_has_no_place_is_refused test_every_named_combination_can_be_built",
     "test_numerics": "test_debias_weight_is_exact_in_float32_for_every_rate_and_step test_the_complement_of_a_number_is_exact_as_decimal",
-    "test_package": "test_every_public_name_is_there_and_documented",
+    "test_package": "test_what_needs_an_extra_says_which_one test_every_public_name_is_there_and_documented",
     "test_parity": "test_yogi_from_zero_is_that_of_optax",
     "test_powers": "test_a_sum_is_over_all_leaves_that_have_a_gradient test_further_arguments_reach_the_stage_from_update_step_and_trace",
     "test_probe_errors": "test_a_probe_of_something_else test_a_measure_of_ones_own_is_checked_when_it_is_made",
@@ -50,6 +50,7 @@ TESTS = {
     "test_sweep_result": "test_dimensions_are_even_in_their_own_scale",
     "test_sweep_resume": "test_numbers_hidden_in_functions_are_part_of_the_definition",
     "test_sweep_run": "test_a_loss_may_be_a_python_number",
+    "test_typing": "",
     "test_wiring": "test_a_field_that_nobody_wrote test_a_stage_that_nobody_reads",
     "test_with_others": "test_optaxs_chain_accepts_a_rule_in_any_place",
 }

@@ -55,7 +55,9 @@ def assert_sharded(state):
     for slot in state.slots.values():
         for leaf, x in slot.items():
             if x.shape == SHAPES[leaf]:
-                assert x.sharding.is_equivalent_to(NamedSharding(x.sharding.mesh, SPECS[leaf]), x.ndim)
+                # Equivalence is not defined for the abstract mesh of JAX 0.7.
+                same = x.sharding.spec == SPECS[leaf]
+                assert same or x.sharding.is_equivalent_to(NamedSharding(x.sharding.mesh, SPECS[leaf]), x.ndim)
             elif x.shape == ():
                 assert x.sharding is None or x.sharding.is_fully_replicated
 

@@ -7,6 +7,8 @@ import sys
 import pytest
 
 import adamx
+from adamx import plot, sweep
+from adamx.sweep.progress import Progress
 
 
 def test_every_public_name_is_there_and_documented():
@@ -37,3 +39,20 @@ def test_an_import_brings_nothing_that_most_programs_do_without():
     program = f"import adamx, sys; print(*(name for name in {late} if name in sys.modules))"
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert not ran.stdout.split()
+
+
+POINTS = sweep.listed(adamx.adam, [{"learning_rate": 0.1}])
+SPACE = sweep.space(adamx.adam, learning_rate=sweep.log(1e-3, 1))
+OF_EXTRAS = {
+    "matplotlib": lambda: plot.curves([("loss", {"adam": ([1, 2], [3.0, 4.0])})]),
+    "pandas": POINTS.table,
+    "scipy.stats": lambda: SPACE.sobol(4),
+    "tqdm": lambda: Progress(shown=True).begin(10),
+}
+
+
+@pytest.mark.parametrize("module", OF_EXTRAS)
+def test_what_needs_an_extra_says_which_one(module, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=r'needs? \w+: pip install "adamx\[lab\]"'):
+        OF_EXTRAS[module]()

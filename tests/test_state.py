@@ -1,5 +1,6 @@
 """What holds for the state of every rule: its layout never changes, it can be saved, donated, sharded, skipped."""
 
+import functools
 import pickle
 
 import jax
@@ -84,7 +85,7 @@ def test_parameters_and_state_can_be_donated_and_nothing_is_shared(name):
     assert len(set(buffers)) == len(buffers)
     expected = rule.update(grads, state, params)
 
-    @cheaply(donate_argnums=(0, 1))
+    @functools.partial(cheaply, donate_argnums=(0, 1))
     def train(params, state):
         updates, state = rule.update(grads, state, params)
         return optax.apply_updates(params, updates), updates, state

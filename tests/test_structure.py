@@ -22,7 +22,7 @@ each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.rel
 
 FLOORS = (
     ("numerics", "hyperparameters", "files"),
-    ("structure", "randomness", "passes"),
+    ("structure", "randomness", "passes", "annotations"),
     ("rounding",),
     ("signal", "storage"),
     ("blocks",),
@@ -54,9 +54,11 @@ FLOORS = (
     ("interop",),
     ("sweep.alike",),
     ("problems", "sweep.points", "sweep.tasks", "sweep.chunks", "sweep.progress"),
-    ("sweep.spaces", "sweep.stopping", "sweep.lanes", "sweep.result"),
+    ("sweep.spaces", "sweep.stopping", "sweep.lanes", "sweep.names"),
+    ("sweep.result",),
     ("sweep.setup", "sweep.checkpoint"),
     ("sweep.runner",),
+    ("drawing",),
     ("plot", "listing"),
     ("__main__",),
     ("sweep.figures",),
@@ -121,10 +123,10 @@ def test_variants_have_no_array_code():
         assert not arrays, f"{path}:{arrays}"
 
 
-def test_matplotlib_is_imported_by_functions_of_plot_only():
+def test_matplotlib_is_imported_by_functions_of_plot_and_drawing_only():
     for path in FILES:
         found = any(module.split(".")[0] == "matplotlib" for module, _, _ in imports_of(path))
-        assert not found or path == ROOT / "plot.py"
+        assert not found or path in (ROOT / "plot.py", ROOT / "drawing.py")
     code = "import sys, adamx, pkgutil, importlib\n"
     code += "for m in pkgutil.walk_packages(adamx.__path__, 'adamx.'): importlib.import_module(m.name)\n"
     code += "assert not {'matplotlib', 'pandas', 'sklearn', 'torch', 'tensorboardX', 'tqdm'} & set(sys.modules)"

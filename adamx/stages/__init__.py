@@ -86,10 +86,10 @@ argument of every step, and kept in a scalar slot:
   attribute) is read anew in each trace.
 """
 
-from adamx.hyperparameters import Decay as Decay
-from adamx.hyperparameters import NonNegative as NonNegative
-from adamx.hyperparameters import Number as Number
-from adamx.hyperparameters import Positive as Positive
+from adamx.annotations import Decay as Decay
+from adamx.annotations import NonNegative as NonNegative
+from adamx.annotations import Number as Number
+from adamx.annotations import Positive as Positive
 from adamx.numerics import abs_sq as abs_sq
 from adamx.numerics import average as average
 from adamx.numerics import norm as norm

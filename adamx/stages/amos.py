@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from adamx.hyperparameters import Decay, NonNegative, Number
+from adamx.annotations import Decay, NonNegative, Number
 from adamx.numerics import abs_sq, average, debias_weight, mean, mean_log_decay, rate_of, ratio, root
 from adamx.stages.base import Slot, Stage, stage
 from adamx.structure import static

@@ -1,33 +1,47 @@
 """What a stage is, and the stages that wrap another."""
 
 import dataclasses
-from collections.abc import Callable, Hashable
+import typing
+from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any
 
 import jax
 import optax
 
+from adamx.annotations import Mask
+from adamx.signal import Signal
 from adamx.structure import is_absent, node, paths_of, spread, static
 
-stage = node
-"""Class decorator of a stage: a frozen dataclass that is a pytree of its hyperparameters."""
+T = typing.TypeVar("T")
+S = typing.TypeVar("S")
 
 
-def as_parameter(shape):
+@typing.dataclass_transform(frozen_default=True, field_specifiers=(static, dataclasses.field))
+def stage(cls: type[T]) -> type[T]:
+    """Class decorator of a stage: a frozen dataclass that is a pytree of its hyperparameters.
+
+    `help(adamx.stages)` is a page on writing one.
+    """
+    return node(cls)
+
+
+def as_parameter(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Shape of a slot: the parameter's."""
     return shape
 
 
-def one_per_leaf(shape):
+def one_per_leaf(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Shape of a slot: a scalar for each leaf."""
     return ()
 
 
-def leaves_where(leaves, test):
+def leaves_where(leaves: Sequence[Any], test: Callable[[tuple[int, ...]], Any]) -> list[bool]:
     """For each leaf, whether its shape passes `test`: what `on_leaves` may return. False where there is no leaf."""
     return [not is_absent(leaf) and bool(test(jax.numpy.shape(leaf))) for leaf in leaves]
 
 
-def leaf_by_leaf(structure, leaves, function):
+def leaf_by_leaf(structure: Any, leaves: Sequence[Any], function: Callable[[str, Any], Any]) -> list[Any]:
     """For each leaf, what `function(path, leaf)` says of it: what `on_leaves` may return. False where there is no leaf."""
     paths = paths_of(structure, leaves)
     return [not is_absent(leaf) and function(path, leaf) for path, leaf in zip(paths, leaves, strict=True)]
@@ -46,7 +60,7 @@ class Slot:
 
     name: str
     signed: bool = True
-    shape: Callable = as_parameter
+    shape: Callable[[tuple[int, ...]], tuple[int, ...]] = as_parameter
     precise: bool = False
 
 
@@ -70,19 +84,19 @@ class Stage:
       random: True for a key of random bits, `k["key"]`, another one in each step and leaf; for `random_bits` and `standard_normal`.
     """
 
-    reads: frozenset | set = frozenset()
-    writes: frozenset | set = frozenset()
-    before: frozenset | set = frozenset()
-    slots: tuple = ()
-    scalar_slots: tuple = ()
-    elementwise = True
-    sums: tuple = ()
-    extras: tuple = ()
-    scalar_extras: tuple = ()
-    shares = False
-    random = False
+    reads: AbstractSet[str] = frozenset()
+    writes: AbstractSet[str] = frozenset()
+    before: AbstractSet[str] = frozenset()
+    slots: tuple[Slot, ...] = ()
+    scalar_slots: tuple[str, ...] = ()
+    elementwise: bool = True
+    sums: tuple[str, ...] = ()
+    extras: tuple[str, ...] = ()
+    scalar_extras: tuple[str, ...] = ()
+    shares: bool = False
+    random: bool = False
 
-    def scalars(self, t, last):
+    def scalars(self, t: jax.Array, last: dict[str, jax.Array]) -> dict[str, Any]:
         """Scalars of step `t`, real numbers (a condition is 0 or 1), computed once for all leaves.
 
         Args:
@@ -94,19 +108,19 @@ class Stage:
         """
         return {}
 
-    def initial(self):
+    def initial(self) -> dict[str, Any]:
         """First values of those slots and scalar slots that do not start at zero, by name."""
         return {}
 
-    def start(self, p):
+    def start(self, p: jax.Array) -> dict[str, jax.Array]:
         """First values of those slots that start at something made of the parameter `p`, by name."""
         return {}
 
-    def measure(self, x, s, k):
+    def measure(self, x: Signal, s: dict[str, jax.Array], k: dict[str, Any]) -> dict[str, jax.Array]:
         """One leaf's share of each of `sums`, real scalars by name. The stages before it have run; arguments as of `__call__`."""
         return {}
 
-    def combine(self, sums, k):
+    def combine(self, sums: dict[str, jax.Array], k: dict[str, Any]) -> dict[str, Any]:
         """Further scalars of the step, and new values of scalar slots.
 
         Args:
@@ -115,7 +129,7 @@ class Stage:
         """
         return sums
 
-    def __call__(self, x, s, k):
+    def __call__(self, x: Signal, s: dict[str, jax.Array], k: dict[str, Any]) -> tuple[Signal, dict[str, jax.Array]]:
         """The update of one leaf.
 
         Args:
@@ -128,23 +142,23 @@ class Stage:
         """
         raise NotImplementedError
 
-    def on_leaves(self, structure, leaves):
+    def on_leaves(self, structure: Any, leaves: Sequence[Any]) -> Sequence[Any] | None:
         """For each leaf of the tree, whether the stage applies to it; None for all of them. Elsewhere its slots are kept as one zero.
 
         A stage that does different things on different leaves says which instead of True: what `at_leaf` then makes a stage of, hashable.
         """
         return None
 
-    def at_leaf(self, which):
+    def at_leaf(self, which: Any) -> "Stage":
         """The stage as it is on leaves of which `on_leaves` said `which`."""
         return self
 
-    def bare(self):
+    def bare(self) -> "Stage":
         """The stage without what only `on_leaves` looks at."""
         return self
 
     @classmethod
-    def convert(cls, value, where):
+    def convert(cls: type[S], value: Any, where: str) -> S:
         """`value` if it is a stage of this class, for fields that hold one. Raises TypeError if it is not."""
         if not isinstance(value, cls):
             raise TypeError(f"{where} must be a {cls.__name__}, got {value!r}.")
@@ -220,7 +234,7 @@ class OnUpdate(Wrapper):
 class MaskOfTree:
     """A mask given as Optax does: a function from the parameter tree to a tree (or prefix) of booleans."""
 
-    function: Callable
+    function: Callable[[Any], Any]
 
 
 @stage
@@ -249,7 +263,7 @@ class Masked(Wrapper):
         return [bool(flag) for flag in spread(prefix, structure, leaves, f"the mask of {self.inner!r}")]
 
 
-def masked(stage, mask):
+def masked(stage: Stage, mask: Mask) -> Stage:
     """Restricts `stage` to some leaves. On the others its slots are kept as one zero, so that the state's structure stays the same.
 
     Args:

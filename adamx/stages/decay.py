@@ -4,7 +4,7 @@ import math
 
 import jax.numpy as jnp
 
-from adamx.hyperparameters import Decay, NonNegative, Number, Positive
+from adamx.annotations import Decay, NonNegative, Number, Positive
 from adamx.numerics import average, ratio, root, sign
 from adamx.stages.base import Slot, Stage, stage
 from adamx.stages.moments import self_correcting_scalars

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from adamx.hyperparameters import Decay, NonNegative, Number, Positive
+from adamx.annotations import Decay, NonNegative, Number, Positive
 from adamx.numerics import (
     abs_sq,
     average,

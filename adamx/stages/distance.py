@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from adamx.hyperparameters import Decay, NonNegative, Number, Positive
+from adamx.annotations import Decay, NonNegative, Number, Positive
 from adamx.numerics import clamped, debias_weight, inner, mean_log_decay, over_root, ratio, root, scaled
 from adamx.stages.base import Slot, Stage, Wrapper, stage
 from adamx.stages.moments import SecondMomentStage
@@ -29,7 +29,7 @@ class _Estimate(Stage):
     Until a gradient is not zero nothing happens at all; a step of learning rate 0 changes neither the estimate nor the parameters.
     """
 
-    scalar_slots = ("distance", "numerator", "moves")
+    scalar_slots: tuple[str, ...] = ("distance", "numerator", "moves")
     sums = ("product", "s_norm")
     elementwise = False
 

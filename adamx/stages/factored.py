@@ -2,7 +2,8 @@
 
 import jax.numpy as jnp
 
-from adamx.hyperparameters import Decay, NonNegative, Number
+from adamx import hyperparameters
+from adamx.annotations import Decay, NonNegative, Number
 from adamx.numerics import abs_sq, average, mean, over_root, rate_of, ratio
 from adamx.stages.base import Slot, Stage, leaf_by_leaf, stage
 from adamx.stages.moments import average_scalars
@@ -91,7 +92,7 @@ class FactoredSecondMoment(_Factored):
 
     def scalars(self, t, last):
         number = jnp.maximum(t - self.decay_offset, 1)
-        return {"rate": rate_of(Decay(0.0), number**-self.decay_rate)}
+        return {"rate": rate_of(hyperparameters.Decay(0.0), number**-self.decay_rate)}
 
     def __call__(self, x, s, k):
         new, v = self.accumulate("nu", abs_sq(x.g) + self.eps, s, k["rate"])

@@ -1,6 +1,6 @@
 """Stages that average the gradient and write the momentum m."""
 
-from adamx.hyperparameters import Decay, NonNegative
+from adamx.annotations import Decay, NonNegative
 from adamx.numerics import average, debias_weight, decayed_sum, mean_log_decay, rate_of, scaled
 from adamx.stages.base import Slot, Stage, stage
 from adamx.stages.moments import average_scalars

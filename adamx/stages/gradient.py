@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from adamx.hyperparameters import NonNegative, Positive
+from adamx.annotations import NonNegative, Positive
 from adamx.numerics import limited, norm, over_root, ratio, rms, root, sum_of_squares
 from adamx.stages.base import Stage, leaves_where, stage
 from adamx.structure import other_axes, static

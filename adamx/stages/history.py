@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from adamx.hyperparameters import Decay, NonNegative, Number
+from adamx.annotations import Decay, NonNegative, Number
 from adamx.numerics import average, below_overflow, limited, norm, rate_of, ratio, root, sum_of_squares
 from adamx.stages.base import Slot, Stage, leaves_where, one_per_leaf, stage
 from adamx.stages.moments import average_scalars, rate_from_first

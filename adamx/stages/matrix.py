@@ -6,7 +6,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from adamx.hyperparameters import Decay, NonNegative, Positive
+from adamx.annotations import Decay, NonNegative, Positive
 from adamx.numerics import average, norm, rate_of, ratio
 from adamx.stages.base import Slot, Stage, Wrapper, stage
 from adamx.structure import other_axes, static

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from adamx.hyperparameters import Decay, Number
+from adamx.annotations import Decay, Decays, Number
 from adamx.numerics import average, decayed_sum, norm, rate_of, ratio, root, scaled
 from adamx.passes import replaced, second_average
 from adamx.stages.base import Slot, Stage, one_per_leaf, stage
@@ -107,19 +107,6 @@ class QuasiHyperbolicMomentum(Stage):
         return x.write(mu=mu, m=k["of_mu"] * mu + k["of_g"] * x.g), {"mu": mu}
 
 
-class _Decays(tuple):
-    """Annotation of a field that holds several decay rates."""
-
-    expected = "one or more decay rates"
-
-    @classmethod
-    def convert(cls, value, where):
-        """A tuple of `Decay`s. Raises as `Decay.convert`, and TypeError for what is no tuple or list."""
-        if not isinstance(value, tuple | list) or not value:
-            raise TypeError(f"{where} must be a tuple of {cls.expected}, got {value!r}.")
-        return tuple(Decay.convert(beta, f"{where}[{i}]") for i, beta in enumerate(value))
-
-
 @stage
 class AggregatedMomentum(Stage):
     """The mean of several heavy balls (AggMo): mu_i,t = beta_i mu_i,t-1 + g_t,    m_t = mean over i of mu_i,t.
@@ -128,7 +115,7 @@ class AggregatedMomentum(Stage):
       betas: Decay rates, a tuple; a slot mu_i for each.
     """
 
-    betas: _Decays = (0.0, 0.9, 0.99)
+    betas: Decays = (0.0, 0.9, 0.99)
 
     slots = property(lambda self: tuple(Slot(f"mu_{i}") for i in range(len(self.betas))))
     reads, writes = {"g"}, {"m"}

@@ -1,12 +1,15 @@
 """What averages share: the scalars of one with bias correction, and second moments in parts."""
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 
 from adamx.numerics import abs_sq, average, debias_weight, debiased, mean_log_decay, rate_of
 from adamx.stages.base import Slot, Stage
 
 
-def average_scalars(decay, t, last, name):
+def average_scalars(decay: Any, t: jax.Array, last: dict[str, jax.Array], name: str) -> dict[str, Any]:
     """The scalars of an average: `rate`, for `average`; `debias`, the factor that corrects its bias; and the scalar slot `name`."""
     log = mean_log_decay(last[name], decay.complement, t)
     return {"rate": rate_of(decay), "debias": 1 / debias_weight(log, t), name: log}
@@ -26,7 +29,7 @@ def rate_from_first(decay, t):
 class SecondMomentStage(Stage):
     """A second moment in parts, so that wrappers can stand between them: `accumulate` the slots, then `read_out` v."""
 
-    slots = (Slot("nu", signed=False),)
+    slots: tuple[Slot, ...] = (Slot("nu", signed=False),)
     reads, writes = {"g"}, {"v"}
     initial_value = 0.0
 

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from adamx.hyperparameters import Decay, NonNegative
+from adamx.annotations import Decay, NonNegative
 from adamx.numerics import abs_sq, average, debias_weight, debiased, mean_log_decay, rate_of, ratio, root, sign
 from adamx.stages.base import Slot, Stage, stage
 

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from adamx.hyperparameters import Decay, NonNegative, Number
+from adamx.annotations import Decay, NonNegative, Number
 from adamx.numerics import average, over_root, rate_of, ratio, root
 from adamx.stages.base import Slot, Stage, stage
 

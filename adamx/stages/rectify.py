@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from adamx.hyperparameters import Decay, Number
+from adamx.annotations import Decay, Number
 from adamx.numerics import mean_log_decay
 from adamx.stages.base import Stage, stage
 

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from adamx.hyperparameters import Positive
+from adamx.annotations import Positive
 from adamx.stages.base import Stage, Wrapper, stage
 
 

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from adamx.hyperparameters import Decay, NonNegative
+from adamx.annotations import Decay, NonNegative
 from adamx.numerics import abs_sq, average, moved, norm, rate_of, ratio, sign, sum_of_squares
 from adamx.passes import raised_average, weighted_sq
 from adamx.stages.base import Slot, Stage, one_per_leaf, stage

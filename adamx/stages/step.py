@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from adamx.hyperparameters import NonNegative, Number, Positive
+from adamx.annotations import NonNegative, Number, Positive
 from adamx.numerics import norm, ratio, real_dtype, rms, root, scaled, sign
 from adamx.passes import replaced
 from adamx.stages.base import Slot, Stage, stage

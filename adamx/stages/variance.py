@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from adamx.hyperparameters import Decay, NonNegative
+from adamx.annotations import Decay, NonNegative
 from adamx.numerics import abs_sq, average, rate_of
 from adamx.passes import raised_average
 from adamx.stages.base import Slot, Stage, stage

@@ -1,17 +1,30 @@
 """Pictures of a sweep's result: figures of `adamx.plot`, to be written with `adamx.plot.save`."""
 
 import numbers
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from adamx import plot
 from adamx.sweep.points import columns_of, shown
+from adamx.sweep.result import Result
 from adamx.sweep.tasks import LOSS
+
+if TYPE_CHECKING:
+    from adamx.drawing import Figure
 
 DECADE = 10
 
 
-def sensitivity(result, metric=LOSS, by="learning_rate", *, chosen_by=None, log_y=True, label=None):
+def sensitivity(
+    result: Result,
+    metric: str = LOSS,
+    by: str = "learning_rate",
+    *,
+    chosen_by: str | None = None,
+    log_y: bool = True,
+    label: str | None = None,
+) -> "Figure":
     """How much a hyperparameter matters: a curve for each name, with a band over seeds, and the value marked that is best by `chosen_by`.
 
     A cross along the top is a value at which a lane diverged. Where other hyperparameters vary too, each value is shown with the best.
@@ -29,10 +42,15 @@ def sensitivity(result, metric=LOSS, by="learning_rate", *, chosen_by=None, log_
         values[name] = [value for (value,) in best]
         scores[name] = result.final(metric)[list(best.values())]
         chosen[name] = int(np.argmin(places[list(best.values())]))
-    marks = {"chosen": chosen, "chosen_by": f"chosen: best {chosen_by}"}
     diverged = {name: np.isnan(own) for name, own in scores.items()}
     figure = plot.sensitivity(
-        values, scores, y_label=label or f"{metric} at the end", log_y=log_y, diverged=diverged, **marks
+        values,
+        scores,
+        y_label=label or f"{metric} at the end",
+        log_y=log_y,
+        diverged=diverged,
+        chosen=chosen,
+        chosen_by=f"chosen: best {chosen_by}",
     )
     figure.axes[0].set_xlabel(by)
     if min(value for own in values.values() for value in own) <= 0:
@@ -41,7 +59,15 @@ def sensitivity(result, metric=LOSS, by="learning_rate", *, chosen_by=None, log_
     return figure
 
 
-def heat_map(result, rows, columns, metric=LOSS, name=None, *, label=None):
+def heat_map(
+    result: Result,
+    rows: str,
+    columns: str,
+    metric: str = LOSS,
+    name: str | None = None,
+    *,
+    label: str | None = None,
+) -> "Figure":
     """The mean over seeds of a metric at the end, over two hyperparameters; empty where a lane diverged.
 
     Where others vary too, each pair is shown with the best of them.
@@ -59,7 +85,7 @@ def heat_map(result, rows, columns, metric=LOSS, name=None, *, label=None):
     return figure
 
 
-def curves(result, metric=LOSS, *, log_y=True, label=None):
+def curves(result: Result, metric: str = LOSS, *, log_y: bool = True, label: str | None = None) -> "Figure":
     """A metric over the run for the best point of each name, with a band over seeds; no curve where in every point a lane diverged."""
     sound = {name for name, score in zip(result.names, result.scores(metric), strict=True) if np.isfinite(score)}
     names = [name for name in result.constructors if name in sound]
@@ -68,7 +94,7 @@ def curves(result, metric=LOSS, *, log_y=True, label=None):
     return plot.curves([plot.Panel(label or metric, of_best, log_y=log_y)])
 
 
-def rungs(result, metric=LOSS, *, log_y=True, label=None):
+def rungs(result: Result, metric: str = LOSS, *, log_y: bool = True, label: str | None = None) -> "Figure":
     """What halving did: the mean over seeds of each point, in its name's colour, or in grey if it was stopped at a rung."""
     values, ended, names = result.values(metric).mean(axis=1), result.went, list(result.constructors)
     with plot.canvas(size=(6.4, 3.6)) as (figure, ((ax,),)):

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from adamx.sweep.tasks import LOSS, NEVER, functions_of
+from adamx.annotations import Tree
+from adamx.sweep.tasks import LOSS, NEVER, Task, functions_of
 
 
 class Lane(NamedTuple):
@@ -81,7 +82,7 @@ def advance(functions, rule, key, lane, step, active):
     return Lane(params, aux, state, died_at), loss
 
 
-def train(task, rule, *, steps, seed=0):
+def train(task: Task, rule: Any, *, steps: int, seed: Any = 0) -> tuple[Tree, jax.Array]:
     """One lane alone, as a sweep trains it: a pure function, differentiable in the numbers of the rule.
 
     Returns:

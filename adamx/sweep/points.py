@@ -5,8 +5,8 @@ import difflib
 import functools
 import inspect
 import numbers
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,9 @@ import numpy as np
 from adamx.rule import UpdateRule
 from adamx.sweep.alike import unified
 from adamx.transforms import Chain
+
+if TYPE_CHECKING:
+    import pandas
 
 
 class Batch(NamedTuple):
@@ -39,9 +42,9 @@ class Points:
       rules: For each point, its rule.
     """
 
-    constructor: Callable
-    rows: tuple[dict, ...]
-    rules: tuple
+    constructor: Callable[..., Any]
+    rows: tuple[dict[str, Any], ...]
+    rules: tuple[Any, ...]
 
     def __len__(self):
         return len(self.rows)
@@ -49,18 +52,16 @@ class Points:
     def __repr__(self):
         return f"{len(self)} points of {name_of(self.constructor)}({', '.join(columns_of(self.rows))})"
 
-    def table(self):
+    def table(self) -> "pandas.DataFrame":
         """The rows as a pandas frame."""
-        import pandas as pd
+        return frames().DataFrame([{name: shown(value) for name, value in row.items()} for row in self.rows])
 
-        return pd.DataFrame([{name: shown(value) for name, value in row.items()} for row in self.rows])
-
-    def batches(self):
+    def batches(self) -> list[Batch]:
         """The rules batched: a `Batch` for each structure."""
         return batched(self.rules)
 
 
-def listed(constructor, rows):
+def listed(constructor: Callable[..., Any], rows: Iterable[Mapping[str, Any]]) -> Points:
     """The points of a list of dicts of hyperparameters.
 
     Raises:
@@ -70,16 +71,16 @@ def listed(constructor, rows):
     >>> listed(adam, [{"learning_rate": 0.1}, {"learning_rate": 0.2, "nesterov": True}])
     2 points of adam(learning_rate, nesterov)
     """
-    rows = tuple({name: _plain(value) for name, value in dict(row).items()} for row in rows)
-    if not rows:
+    plain = tuple({name: _plain(value) for name, value in dict(row).items()} for row in rows)
+    if not plain:
         raise ValueError(f"a sweep of {name_of(constructor)} needs at least one point, got none.")
-    check_names(constructor, columns_of(rows))
-    points = Points(constructor, rows, tuple(_built(constructor, row) for row in rows))
+    check_names(constructor, columns_of(plain))
+    points = Points(constructor, plain, tuple(_built(constructor, row) for row in plain))
     _check_structures(points)
     return points
 
 
-def zipped(constructor, **values):
+def zipped(constructor: Callable[..., Any], **values: Any) -> Points:
     """The points whose hyperparameters are given side by side, as lists of one length; a number, string or None stands for a list of it.
 
     >>> zipped(adam, learning_rate=[1e-3, 1e-2], b2=[0.999, 0.99], eps=1e-6).rows[1]
@@ -104,6 +105,15 @@ def batched(rules):
         Batch(np.array(own), jax.tree.map(lambda *leaves: np.stack(leaves), *(rules[i] for i in own)))
         for own in members.values()
     ]
+
+
+def frames():
+    """The module pandas, of which tables are made. Raises ImportError if it is not there; says which extra has it."""
+    try:
+        import pandas
+    except ImportError as error:
+        raise ImportError('a table needs pandas: pip install "adamx[lab]"') from error
+    return pandas
 
 
 # Names and values

@@ -1,21 +1,22 @@
 """What a sweep returns: a table with a row a lane, the best points, curves; and its file."""
 
 import dataclasses
-import functools
-import importlib
 import json
+import os
 import pathlib
-import sys
 import zipfile
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import jax
 import numpy as np
 
 from adamx import files
-from adamx.sweep.points import columns_of, name_of, shown
+from adamx.sweep.names import code_of, reference, resolved
+from adamx.sweep.points import columns_of, frames, shown
 from adamx.sweep.tasks import LOSS, NEVER
+
+if TYPE_CHECKING:
+    import pandas
 
 FORMAT = "adamx sweep 1"
 OWN_COLUMNS = ("name", "seed", "status", "died_at", "reached_at", "steps")
@@ -35,21 +36,23 @@ class Best(NamedTuple):
     """
 
     name: str
-    constructor: Callable
-    row: dict
+    constructor: Callable[..., Any]
+    row: dict[str, Any]
     metric: str
     mean: float
     sd: float
-    index: int
+    index: int  # type: ignore[assignment]  # a method of tuples
 
     @property
-    def rule(self):
+    def rule(self) -> Any:
         """The rule itself."""
         return self.constructor(**self.row)
 
-    def code(self):
+    def code(self) -> str:
         """The constructor call that makes the rule, to be pasted into a program."""
-        return f"{_code(self.constructor)}({', '.join(f'{name}={_code(value)}' for name, value in self.row.items())})"
+        return (
+            f"{code_of(self.constructor)}({', '.join(f'{name}={code_of(value)}' for name, value in self.row.items())})"
+        )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -71,8 +74,8 @@ class Result:
     """
 
     names: list[str]
-    rows: list[dict]
-    constructors: dict[str, Callable]
+    rows: list[dict[str, Any]]
+    constructors: dict[str, Callable[..., Any]]
     seeds: list[int]
     at: np.ndarray
     metrics: dict[str, np.ndarray]
@@ -87,12 +90,12 @@ class Result:
         return f"{len(self.names)} points x {len(self.seeds)} seeds x {self.at[-1]} steps, {died} lanes diverged"
 
     @property
-    def steps(self):
+    def steps(self) -> np.ndarray:
         """Steps that each lane made until it ended, diverged, reached the target or was stopped: int array (n, s)."""
         ends = [self.died_at, self.reached_at, np.broadcast_to(self.stopped_at[:, None], self.died_at.shape)]
         return np.minimum.reduce([np.where(end == NEVER, self.at[-1], end) for end in ends])
 
-    def final(self, metric, until=None):
+    def final(self, metric: str, until: int | None = None) -> np.ndarray:
         """The metric when each lane was last evaluated, if `until` is given within so many steps: array (n, s); NaN for a diverged lane."""
         recorded = self.values(metric)
         steps = np.minimum(self.steps, self.at[-1] if until is None else until)
@@ -102,17 +105,17 @@ class Result:
         values = np.take_along_axis(recorded, last[..., None], axis=-1)[..., 0]
         return np.where(self.died_at == NEVER, values, np.nan)
 
-    def scores(self, metric=LOSS, until=None):
+    def scores(self, metric: str = LOSS, until: int | None = None) -> np.ndarray:
         """The mean over seeds of `final`, array (n,): infinite, on the worse side, where a lane diverged."""
         worst = -np.inf if metric in self.maximise else np.inf
         mean = self.final(metric, until).astype(np.float64).mean(axis=1)
         return np.where(np.isnan(mean), worst, mean)
 
-    def costs(self, metric=LOSS, until=None):
+    def costs(self, metric: str = LOSS, until: int | None = None) -> np.ndarray:
         """`scores` with the sign with which less is better: infinite where a lane diverged."""
         return self.scores(metric, until) * (-1 if metric in self.maximise else 1)
 
-    def places(self, metric=LOSS):
+    def places(self, metric: str = LOSS) -> np.ndarray:
         """The place of each point, the best 0, int array (n,).
 
         Those that went furthest are first, of these the least of `costs`; those in which a lane diverged are last.
@@ -121,28 +124,27 @@ class Result:
         return np.argsort(np.lexsort((costs, -self.went, np.isinf(costs))))
 
     @property
-    def went(self):
+    def went(self) -> np.ndarray:
         """Steps after which each point was stopped by halving, or of the whole run: int array (n,)."""
         return np.where(self.stopped_at == NEVER, self.at[-1], self.stopped_at)
 
-    def table(self):
+    def table(self) -> "pandas.DataFrame":
         """A pandas frame with a row a lane.
 
         Columns: name; every hyperparameter (by name where it is no number or string); seed; status, "finished", "diverged", "reached" (the
         target) or "stopped" (by halving); died_at and reached_at, absent where that did not happen; steps made; and of each metric the
         final and the best value. A hyperparameter with the name of another column gets an underscore behind it.
         """
-        import pandas as pd
-
+        pd = frames()
         count, lanes = len(self.seeds), self.died_at.size
-        columns = {"name": np.repeat(self.names, count)}
+        columns: dict[str, Any] = {"name": np.repeat(self.names, count)}
         for name in columns_of(self.rows):
             columns[f"{name}_" if name in OWN_COLUMNS else name] = [
                 shown(row.get(name)) for row in self.rows for _ in range(count)
             ]
         columns |= {"seed": np.tile(self.seeds, len(self.rows)), "status": self._status().ravel()}
         for name, when in (("died_at", self.died_at), ("reached_at", self.reached_at)):
-            columns[name] = pd.array(np.where(when.ravel() == NEVER, None, when.ravel()), dtype="Int64")
+            columns[name] = pd.array([None if t == NEVER else t for t in when.flat], dtype="Int64")
         columns["steps"] = self.steps.ravel()
         for metric, values in self.metrics.items():
             extreme = np.fmax if metric in self.maximise else np.fmin
@@ -151,7 +153,7 @@ class Result:
         return pd.DataFrame(columns)
 
     @property
-    def going(self):
+    def going(self) -> np.ndarray:
         """Which lanes have neither diverged nor reached the target: boolean (n, s)."""
         return (self.died_at == NEVER) & (self.reached_at == NEVER)
 
@@ -162,14 +164,13 @@ class Result:
         status[self.died_at != NEVER] = "diverged"
         return status
 
-    def curves(self, metric=LOSS):
+    def curves(self, metric: str = LOSS) -> "pandas.DataFrame":
         """A metric over the run: a pandas frame with a row an evaluation (index: steps made) and a column a lane, as rows of `table`."""
-        import pandas as pd
-
+        pd = frames()
         flat = self.values(metric).reshape(-1, len(self.at))
         return pd.DataFrame(flat.T, index=pd.Index(self.at, name="step"))
 
-    def top(self, count, name=None, metric=LOSS):
+    def top(self, count: int, name: str | None = None, metric: str = LOSS) -> list[Best]:
         """The best `count` points (of one name), best first, a list of `Best`: those that went furthest, of these the best mean over seeds.
 
         Raises:
@@ -191,23 +192,23 @@ class Result:
             for i, sd in zip(chosen, spread, strict=False)
         ]
 
-    def best(self, name=None, metric=LOSS):
+    def best(self, name: str | None = None, metric: str = LOSS) -> Best:
         """The best point (of one name): the first of `top`."""
         return self.top(1, name, metric)[0]
 
-    def values(self, metric):
+    def values(self, metric: str) -> np.ndarray:
         """The metric at every evaluation: array (n, s, r). Raises ValueError if there is no such metric; says which there are."""
         if metric not in self.metrics:
             raise ValueError(f"the sweep has no metric {metric!r}; it has {', '.join(self.metrics)}.")
         return self.metrics[metric]
 
-    def save(self, path):
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Writes everything to one file (.npz), whole or not at all. Functions are kept as the names they are imported by."""
         header = {
             "format": FORMAT,
             "names": self.names,
-            "rows": [{name: _reference(value) for name, value in row.items()} for row in self.rows],
-            "constructors": {name: _reference(function) for name, function in self.constructors.items()},
+            "rows": [{name: reference(value) for name, value in row.items()} for row in self.rows],
+            "constructors": {name: reference(function) for name, function in self.constructors.items()},
             "seeds": self.seeds,
             "metrics": list(self.metrics),
             "maximise": self.maximise,
@@ -219,81 +220,29 @@ class Result:
             np.savez(temporary, header=np.array(json.dumps(header)), **arrays)
 
 
-def load(path):
+def load(path: str | os.PathLike[str]) -> Result:
     """The `Result` that `Result.save` wrote.
 
     Raises:
       ValueError: another or a damaged file.
     """
-    path = _npz(path)
+    source = _npz(path)
     try:
-        with path.open("rb") as file, np.load(file) as stored:
+        with source.open("rb") as file, np.load(file) as stored:
             arrays = dict(stored)
         header = json.loads(str(arrays.pop("header")))
         if header.pop("format") != FORMAT:
             raise ValueError(f"not of the format {FORMAT!r}")
         metrics = {name: arrays.pop(f"metric {name}") for name in header.pop("metrics")}
-        header["rows"] = [{name: _resolved(value) for name, value in row.items()} for row in header["rows"]]
-        header["constructors"] = {name: _resolved(value) for name, value in header["constructors"].items()}
+        header["rows"] = [{name: resolved(value) for name, value in row.items()} for row in header["rows"]]
+        header["constructors"] = {name: resolved(value) for name, value in header["constructors"].items()}
         return Result(
             **header | {name: tuple(header[name]) for name in ("maximise", "took")}, metrics=metrics, **arrays
         )
     except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is no result of a sweep, or is damaged ({error}).") from error
+        raise ValueError(f"{source} is no result of a sweep, or is damaged ({error}).") from error
 
 
 def _npz(path):
     path = pathlib.Path(path)
     return path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
-
-
-# Functions by name
-
-
-@dataclasses.dataclass(frozen=True)
-class _Unavailable:
-    __name__: str
-
-    def __call__(self, *args, **kwargs):
-        raise ValueError(f"{self.__name__} cannot be imported here: the result was loaded from a file without it.")
-
-
-def _path_of(value):
-    """module:name of something that can be imported by it, else None."""
-    module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
-    found = getattr(sys.modules.get(module), name or "", None) if module != "__main__" else None
-    return f"{module}:{name}" if found is value else None
-
-
-def _reference(value):
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, np.generic):
-        return value.item()
-    return {"path": _path_of(value), "name": str(shown(value))}
-
-
-def _resolved(value):
-    if not isinstance(value, dict):
-        return value
-    try:
-        module, name = value["path"].split(":")
-        return getattr(importlib.import_module(module), name)
-    except (AttributeError, ImportError):
-        return _Unavailable(value["name"])
-
-
-def _code(value):
-    """A number, a string, what can be imported, or a partial application of it, as code."""
-    if isinstance(value, functools.partial):
-        applied = [_code(value.func), *map(_code, value.args), *(f"{n}={_code(v)}" for n, v in value.keywords.items())]
-        kind = "jax.tree_util.Partial" if isinstance(value, jax.tree_util.Partial) else "functools.partial"
-        return f"{kind}({', '.join(applied)})"
-    if isinstance(value, _Unavailable):
-        return value.__name__
-    if not callable(value):
-        return repr(value)
-    module, name = getattr(value, "__module__", ""), name_of(value)
-    if module.split(".")[0] == "adamx" and getattr(sys.modules["adamx"], name, None) is value:
-        return f"adamx.{name}"
-    return name if module in ("__main__", "builtins") else f"{module}.{name}"

@@ -2,34 +2,38 @@
 
 import dataclasses
 import functools
+import os
 import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
 
 from adamx.sweep import chunks, lanes
 from adamx.sweep.checkpoint import Folder, definition_of
-from adamx.sweep.points import listed
+from adamx.sweep.points import Points, listed
 from adamx.sweep.progress import Progress
+from adamx.sweep.result import Result
 from adamx.sweep.setup import Setup
-from adamx.sweep.stopping import reached
-from adamx.sweep.tasks import LOSS, NEVER
+from adamx.sweep.stopping import Halving, reached
+from adamx.sweep.tasks import LOSS, NEVER, Task
 
 
 def run(
-    task,
-    points,
+    task: Task,
+    points: Points | Mapping[str, Points],
     *,
-    steps,
-    seeds=1,
-    evaluate_every=None,
-    halving=None,
-    target=None,
-    directory=None,
-    memory=None,
-    mesh=None,
-    progress=True,
-):
+    steps: int,
+    seeds: int | Sequence[int] = 1,
+    evaluate_every: int | None = None,
+    halving: Halving | None = None,
+    target: Mapping[str, float] | None = None,
+    directory: str | os.PathLike[str] | None = None,
+    memory: int | None = None,
+    mesh: jax.sharding.Mesh | None = None,
+    progress: bool = True,
+) -> Result:
     """Trains every point with every seed, all points of one structure in one compiled program.
 
     A lane is a point with a seed. Lanes of one seed start from the same parameters and see the same batches. A lane whose loss or
@@ -69,7 +73,17 @@ def run(
     return _Sweep(setup, folder, Progress(shown)).run()
 
 
-def evaluate(task, constructor, rows, *, steps, seeds=1, metric=LOSS, memory=None, mesh=None):
+def evaluate(
+    task: Task,
+    constructor: Callable[..., Any],
+    rows: Iterable[Mapping[str, Any]],
+    *,
+    steps: int,
+    seeds: int | Sequence[int] = 1,
+    metric: str = LOSS,
+    memory: int | None = None,
+    mesh: jax.sharding.Mesh | None = None,
+) -> np.ndarray:
     """Trains the points that another program asks for, as one batch: what samplers such as Optuna's need between ask and tell.
 
     Batches are filled up to powers of two, and programs are kept from call to call, so that few are compiled.

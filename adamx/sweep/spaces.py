@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adamx.sweep.points import check_names, listed, name_of, shown
+from adamx.sweep.points import Points, check_names, listed, name_of, shown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,27 +24,27 @@ class Dimension:
       values: All values, of a choice; else None.
     """
 
-    at: Callable
+    at: Callable[[float], Any]
     shown: str
-    values: tuple | None = None
+    values: tuple[Any, ...] | None = None
 
     def __repr__(self):
         return self.shown
 
 
-def linear(low, high):
+def linear(low: float, high: float) -> Dimension:
     """Real numbers from `low` to `high`, evenly."""
     _check_ends("linear", low, high)
     return Dimension(lambda u: _rounded(low + u * (high - low)), f"linear({low}, {high})")
 
 
-def log(low, high):
+def log(low: float, high: float) -> Dimension:
     """Positive numbers from `low` to `high`, evenly in their logarithm."""
     _check_ends("log", low, high, above=0)
     return Dimension(lambda u: _rounded(low * (high / low) ** u), f"log({low}, {high})")
 
 
-def log_complement(low, high):
+def log_complement(low: float, high: float) -> Dimension:
     """Decay rates from `low` to `high` below 1, evenly in the logarithm of 1 - beta.
 
     >>> [log_complement(0.9, 0.999).at(u) for u in (0, 0.5, 1)]
@@ -55,7 +55,7 @@ def log_complement(low, high):
     return Dimension(lambda u: _rounded(1 - (1 - low) * ratio**u), f"log_complement({low}, {high})")
 
 
-def choice(*values):
+def choice(*values: Any) -> Dimension:
     """One of `values`, which may be anything that the constructor takes: strings, numbers, None, other constructors."""
     if not values:
         raise ValueError("choice needs at least one value, got none.")
@@ -63,7 +63,7 @@ def choice(*values):
     return Dimension(lambda u: values[min(int(u * len(values)), len(values) - 1)], f"choice({named})", values)
 
 
-def space(constructor, **dimensions):
+def space(constructor: Callable[..., Any], **dimensions: Any) -> "Space":
     """The space of a constructor's hyperparameters.
 
     Args:
@@ -95,14 +95,14 @@ class Space:
       dimensions: Hyperparameter -> `Dimension` or fixed value.
     """
 
-    constructor: Callable
+    constructor: Callable[..., Any]
     dimensions: dict[str, Any]
 
     def __repr__(self):
         inner = ", ".join(f"{n}={d if isinstance(d, Dimension) else shown(d)}" for n, d in self.dimensions.items())
         return f"{name_of(self.constructor)}({inner})"
 
-    def grid(self, **counts):
+    def grid(self, **counts: int) -> Points:
         """Every combination of `counts` evenly spaced values of each dimension, ends included, and of all values of each choice.
 
         The last dimension varies fastest.
@@ -126,7 +126,7 @@ class Space:
         for name, count in counts.items():
             if not isinstance(count, numbers.Integral) or count < 1:
                 raise ValueError(f"an empty grid: {name}={count!r} must be a number of values, 1 or more.")
-        values = {}
+        values: dict[str, Any] = {}
         for name, d in self.dimensions.items():
             if not isinstance(d, Dimension):
                 values[name] = [d]
@@ -137,15 +137,15 @@ class Space:
         rows = itertools.product(*values.values())
         return listed(self.constructor, [dict(zip(values, row, strict=True)) for row in rows])
 
-    def random(self, n, *, seed=0):
+    def random(self, n: int, *, seed: int = 0) -> Points:
         """`n` points drawn independently."""
         return self._drawn(n, lambda d: np.random.default_rng(seed).uniform(size=(n, d)))
 
-    def sobol(self, n, *, seed=0):
+    def sobol(self, n: int, *, seed: int = 0) -> Points:
         """`n` points of a scrambled Sobol sequence, spread more evenly than random ones; best with a power of two."""
         return self._drawn(n, lambda d: _qmc().Sobol(d, rng=seed).random_base2(math.ceil(math.log2(n)))[:n])
 
-    def halton(self, n, *, seed=0):
+    def halton(self, n: int, *, seed: int = 0) -> Points:
         """`n` points of a scrambled Halton sequence."""
         return self._drawn(n, lambda d: _qmc().Halton(d, rng=seed).random(n))
 
@@ -163,7 +163,7 @@ class Space:
         )
 
 
-def warmup_cosine(peak, steps, *, warmup=0.0, end=0.0):
+def warmup_cosine(peak: Any, steps: int, *, warmup: Any = 0.0, end: Any = 0.0) -> jax.tree_util.Partial:
     """A learning rate that rises linearly to `peak` over the first `warmup` of the run, then falls as a cosine to `end` times `peak`.
 
     A `jax.tree_util.Partial`, so that every number of it is a leaf of the rule and may be swept.

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import numbers
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -35,12 +36,12 @@ class Halving:
                 f"Halving needs first_rung >= 1, factor >= 2 and keep_at_least >= 1, whole numbers, got {self}."
             )
 
-    def rungs(self, steps):
+    def rungs(self, steps: int) -> list[int]:
         """The rungs of a run of `steps` steps."""
         count = math.ceil(math.log(max(steps / self.first_rung, 1), self.factor)) + 1
         return [rung for rung in (self.first_rung * self.factor**i for i in range(count)) if rung < steps]
 
-    def kept(self, scores, names):
+    def kept(self, scores: np.ndarray, names: Sequence[str]) -> np.ndarray:
         """Which points go on: boolean (n,).
 
         Args:

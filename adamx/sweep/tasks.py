@@ -2,13 +2,15 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
+
+from adamx.annotations import Tree
 
 LOSS = "loss"
 """The metric that every task has: the mean training loss since the last evaluation."""
@@ -32,15 +34,24 @@ class Task(NamedTuple):
       maximise: Names of the metrics of which more is better; of others, less.
     """
 
-    init: Callable
-    loss: Callable
-    batch: Callable
-    evaluate: Callable | None = None
+    init: Callable[[Any], Any]
+    loss: Callable[..., Any]
+    batch: Callable[[Any, Any], Any]
+    evaluate: Callable[..., Any] | None = None
     has_aux: bool = False
     maximise: tuple[str, ...] = ()
 
 
-def arrays(init, loss, arrays, batch_size, evaluate=None, *, has_aux=False, maximise=()):
+def arrays(
+    init: Callable[[Any], Any],
+    loss: Callable[..., Any],
+    arrays: Tree,
+    batch_size: int,
+    evaluate: Callable[..., Any] | None = None,
+    *,
+    has_aux: bool = False,
+    maximise: Sequence[str] = (),
+) -> Task:
     """A task on arrays: batches are rows of them, every row at most once an epoch, in an order that the seed and the epoch decide.
 
     Args:

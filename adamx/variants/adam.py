@@ -1,6 +1,9 @@
 """Adam and its infinity-norm sibling."""
 
-from adamx.rule import update_rule
+from __future__ import annotations
+
+from adamx.annotations import DType, Mask, Scalar
+from adamx.rule import UpdateRule, update_rule
 from adamx.stages import Divide, DivideByRoot, InfinityMoment, LearningRate, Momentum, SecondMoment
 from adamx.variants.common import decayed, momentum_of, with_mu_dtype
 
@@ -16,13 +19,30 @@ __all__ = [
 ]
 
 
-def scale_by_adam(b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0, mu_dtype=None, *, nesterov=False):
+def scale_by_adam(
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-8,
+    eps_root: Scalar = 0.0,
+    mu_dtype: DType | None = None,
+    *,
+    nesterov: bool = False,
+) -> UpdateRule:
     """The direction of `adam`: m_t / (sqrt(v_t + eps_root) + eps)."""
     rule = update_rule(momentum_of(b1, nesterov), SecondMoment(b2), DivideByRoot(eps, eps_root))
     return with_mu_dtype(rule, mu_dtype)
 
 
-def adam(learning_rate, b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0, mu_dtype=None, *, nesterov=False):
+def adam(
+    learning_rate: Scalar,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-8,
+    eps_root: Scalar = 0.0,
+    mu_dtype: DType | None = None,
+    *,
+    nesterov: bool = False,
+) -> UpdateRule:
     """Adam (Kingma & Ba, arXiv:1412.6980).
 
         mu_t = b1 mu_{t-1} + (1 - b1) g_t,        m_t = mu_t / (1 - b1^t)
@@ -56,23 +76,31 @@ def adam(learning_rate, b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0, mu_dtype=None,
     return scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov).then(LearningRate(learning_rate))
 
 
-def scale_by_adamw(b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0, mu_dtype=None, *, nesterov=False):
+def scale_by_adamw(
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-8,
+    eps_root: Scalar = 0.0,
+    mu_dtype: DType | None = None,
+    *,
+    nesterov: bool = False,
+) -> UpdateRule:
     """The direction of `adamw` before weight decay: `scale_by_adam`."""
     return scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov)
 
 
 def adamw(
-    learning_rate,
-    b1=0.9,
-    b2=0.999,
-    eps=1e-8,
-    eps_root=0.0,
-    mu_dtype=None,
-    weight_decay=1e-4,
-    mask=None,
+    learning_rate: Scalar,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-8,
+    eps_root: Scalar = 0.0,
+    mu_dtype: DType | None = None,
+    weight_decay: Scalar = 1e-4,
+    mask: Mask = None,
     *,
-    nesterov=False,
-):
+    nesterov: bool = False,
+) -> UpdateRule:
     """Adam with decoupled weight decay (Loshchilov & Hutter, arXiv:1711.05101).
 
         p_t = p_{t-1} - learning_rate (m_t / (sqrt(v_t + eps_root) + eps) + weight_decay p_{t-1})
@@ -95,12 +123,12 @@ def adamw(
     return decayed(rule, learning_rate, weight_decay, mask)
 
 
-def scale_by_adamax(b1=0.9, b2=0.999, eps=1e-8):
+def scale_by_adamax(b1: Scalar = 0.9, b2: Scalar = 0.999, eps: Scalar = 1e-8) -> UpdateRule:
     """The direction of `adamax`: m_t / nu_t."""
     return update_rule(Momentum(b1), InfinityMoment(b2, eps), Divide())
 
 
-def adamax(learning_rate, b1=0.9, b2=0.999, eps=1e-8):
+def adamax(learning_rate: Scalar, b1: Scalar = 0.9, b2: Scalar = 0.999, eps: Scalar = 1e-8) -> UpdateRule:
     """Adam of the infinity norm (Kingma & Ba, arXiv:1412.6980, section 7).
 
         nu_t = max(b2 nu_{t-1}, |g_t| + eps),    p_t = p_{t-1} - learning_rate m_t / nu_t
@@ -110,11 +138,18 @@ def adamax(learning_rate, b1=0.9, b2=0.999, eps=1e-8):
     return scale_by_adamax(b1, b2, eps).then(LearningRate(learning_rate))
 
 
-def scale_by_adamaxw(b1=0.9, b2=0.999, eps=1e-8):
+def scale_by_adamaxw(b1: Scalar = 0.9, b2: Scalar = 0.999, eps: Scalar = 1e-8) -> UpdateRule:
     """The direction of `adamaxw` before weight decay: `scale_by_adamax`."""
     return scale_by_adamax(b1, b2, eps)
 
 
-def adamaxw(learning_rate, b1=0.9, b2=0.999, eps=1e-8, weight_decay=1e-4, mask=None):
+def adamaxw(
+    learning_rate: Scalar,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-8,
+    weight_decay: Scalar = 1e-4,
+    mask: Mask = None,
+) -> UpdateRule:
     """`adamax` with decoupled weight decay, as in `adamw`."""
     return decayed(scale_by_adamaxw(b1, b2, eps), learning_rate, weight_decay, mask)

@@ -1,6 +1,9 @@
 """AdamW in rules that go around any rule: averages and slow weights along the way."""
 
-from adamx.rule import update_rule
+from __future__ import annotations
+
+from adamx.annotations import Mask, Scalar
+from adamx.rule import UpdateRule, update_rule
 from adamx.stages import (
     DecoupledDecay,
     DivideByRoot,
@@ -20,7 +23,16 @@ __all__ = [
 ]
 
 
-def schedule_free(learning_rate, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.0, weight_lr_power=2.0, r=0.0, mask=None):
+def schedule_free(
+    learning_rate: Scalar,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-8,
+    weight_decay: Scalar = 0.0,
+    weight_lr_power: Scalar = 2.0,
+    r: Scalar = 0.0,
+    mask: Mask = None,
+) -> UpdateRule:
     """Schedule-Free AdamW (Defazio et al., arXiv:2405.15682).
 
         z_t = z_{t-1} - learning_rate (g_t / (sqrt(v_t) + eps) + weight_decay y_{t-1}),    x_t = x_{t-1} + c_t (z_t - x_{t-1})
@@ -51,16 +63,16 @@ def schedule_free(learning_rate, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.0, w
 
 
 def lookahead(
-    learning_rate,
-    sync_period=6,
-    slow_step_size=0.5,
-    b1=0.9,
-    b2=0.999,
-    eps=1e-8,
-    eps_root=0.0,
-    weight_decay=1e-4,
-    mask=None,
-):
+    learning_rate: Scalar,
+    sync_period: Scalar = 6,
+    slow_step_size: Scalar = 0.5,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-8,
+    eps_root: Scalar = 0.0,
+    weight_decay: Scalar = 1e-4,
+    mask: Mask = None,
+) -> UpdateRule:
     """AdamW with slow weights that follow it (Lookahead, Zhang et al., arXiv:1907.08610).
 
         where t is a multiple of sync_period:    slow <- slow + slow_step_size (p_t - slow),    p_t <- slow

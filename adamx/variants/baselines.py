@@ -1,6 +1,9 @@
 """The rules before Adam: one moment, or a root mean square."""
 
-from adamx.rule import update_rule
+from __future__ import annotations
+
+from adamx.annotations import DType, Mask, Scalar
+from adamx.rule import UpdateRule, update_rule
 from adamx.stages import (
     CentredSecondMoment,
     CoupledDecay,
@@ -35,7 +38,9 @@ __all__ = [
 ]
 
 
-def scale_by_sgd(momentum=None, nesterov=False, accumulator_dtype=None):
+def scale_by_sgd(
+    momentum: Scalar | None = None, nesterov: bool = False, accumulator_dtype: DType | None = None
+) -> UpdateRule:
     """The direction of `sgd`: the gradient, heavy ball or Nesterov's momentum."""
     if momentum is None:
         return update_rule(TakeGradient())
@@ -43,7 +48,12 @@ def scale_by_sgd(momentum=None, nesterov=False, accumulator_dtype=None):
     return with_mu_dtype(rule, accumulator_dtype)
 
 
-def sgd(learning_rate, momentum=None, nesterov=False, accumulator_dtype=None):
+def sgd(
+    learning_rate: Scalar,
+    momentum: Scalar | None = None,
+    nesterov: bool = False,
+    accumulator_dtype: DType | None = None,
+) -> UpdateRule:
     """Stochastic gradient descent, plain, with Polyak's heavy ball (1964) or Nesterov's momentum (1983).
 
         mu_t = momentum mu_{t-1} + g_t
@@ -58,12 +68,12 @@ def sgd(learning_rate, momentum=None, nesterov=False, accumulator_dtype=None):
     return scale_by_sgd(momentum, nesterov, accumulator_dtype).then(LearningRate(learning_rate))
 
 
-def scale_by_momentum(b1=0.9):
+def scale_by_momentum(b1: Scalar = 0.9) -> UpdateRule:
     """The direction of `momentum`: the average of the gradient."""
     return update_rule(RawMomentum(b1), TakeMomentum())
 
 
-def momentum(learning_rate, b1=0.9):
+def momentum(learning_rate: Scalar, b1: Scalar = 0.9) -> UpdateRule:
     """Momentum as an exponential average, without bias correction (fast.ai's course).
 
         mu_t = b1 mu_{t-1} + (1 - b1) g_t,    p_t = p_{t-1} - learning_rate mu_t
@@ -95,31 +105,31 @@ def _with_trace(rule, momentum, nesterov):
 
 
 def scale_by_rmsprop(
-    decay=0.9,
-    eps=1e-8,
-    initial_scale=0.0,
-    eps_in_sqrt=True,
-    centered=False,
-    momentum=None,
-    nesterov=False,
-    bias_correction=False,
-):
+    decay: Scalar = 0.9,
+    eps: Scalar = 1e-8,
+    initial_scale: Scalar = 0.0,
+    eps_in_sqrt: bool = True,
+    centered: bool = False,
+    momentum: Scalar | None = None,
+    nesterov: bool = False,
+    bias_correction: bool = False,
+) -> UpdateRule:
     """The direction of `rmsprop`."""
     rule = _rms(decay, eps, initial_scale, eps_in_sqrt, centered, bias_correction)
     return _with_trace(rule, momentum, nesterov)
 
 
 def rmsprop(
-    learning_rate,
-    decay=0.9,
-    eps=1e-8,
-    initial_scale=0.0,
-    eps_in_sqrt=True,
-    centered=False,
-    momentum=None,
-    nesterov=False,
-    bias_correction=False,
-):
+    learning_rate: Scalar,
+    decay: Scalar = 0.9,
+    eps: Scalar = 1e-8,
+    initial_scale: Scalar = 0.0,
+    eps_in_sqrt: bool = True,
+    centered: bool = False,
+    momentum: Scalar | None = None,
+    nesterov: bool = False,
+    bias_correction: bool = False,
+) -> UpdateRule:
     """RMSProp (Tieleman & Hinton 2012), plain, centred (Graves 2013) or with momentum.
 
         nu_t = decay nu_{t-1} + (1 - decay) |g_t|^2,    nu_0 = initial_scale
@@ -145,13 +155,17 @@ def rmsprop(
     return _with_trace(rule.then(LearningRate(learning_rate)), momentum, nesterov)
 
 
-def scale_by_adagrad(initial_accumulator_value=0.1, eps=1e-7, eps_in_sqrt=True):
+def scale_by_adagrad(
+    initial_accumulator_value: Scalar = 0.1, eps: Scalar = 1e-7, eps_in_sqrt: bool = True
+) -> UpdateRule:
     """The direction of `adagrad`."""
     root = NormaliseGradient(None, eps) if eps_in_sqrt else NormaliseGradient(eps)
     return update_rule(SumOfSquares(initial_accumulator_value), root, TakeGradient())
 
 
-def adagrad(learning_rate, initial_accumulator_value=0.1, eps=1e-7, eps_in_sqrt=True):
+def adagrad(
+    learning_rate: Scalar, initial_accumulator_value: Scalar = 0.1, eps: Scalar = 1e-7, eps_in_sqrt: bool = True
+) -> UpdateRule:
     """AdaGrad (Duchi, Hazan & Singer 2011).
 
         nu_t = nu_{t-1} + |g_t|^2,    nu_0 = initial_accumulator_value
@@ -162,12 +176,18 @@ def adagrad(learning_rate, initial_accumulator_value=0.1, eps=1e-7, eps_in_sqrt=
     return scale_by_adagrad(initial_accumulator_value, eps, eps_in_sqrt).then(LearningRate(learning_rate))
 
 
-def scale_by_adadelta(rho=0.9, eps=1e-6):
+def scale_by_adadelta(rho: Scalar = 0.9, eps: Scalar = 1e-6) -> UpdateRule:
     """The direction of `adadelta`."""
     return update_rule(RawSecondMoment(rho), MatchUpdateSize(rho, eps))
 
 
-def adadelta(learning_rate=1.0, rho=0.9, eps=1e-6, weight_decay=0.0, weight_decay_mask=None):
+def adadelta(
+    learning_rate: Scalar = 1.0,
+    rho: Scalar = 0.9,
+    eps: Scalar = 1e-6,
+    weight_decay: Scalar = 0.0,
+    weight_decay_mask: Mask = None,
+) -> UpdateRule:
     """AdaDelta (Zeiler, arXiv:1212.5701).
 
         g_t <- g_t + weight_decay p_{t-1},    nu_t = rho nu_{t-1} + (1 - rho) |g_t|^2

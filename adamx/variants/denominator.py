@@ -1,6 +1,9 @@
 """Rules that change how the momentum is divided."""
 
-from adamx.rule import update_rule
+from __future__ import annotations
+
+from adamx.annotations import Scalar
+from adamx.rule import UpdateRule, update_rule
 from adamx.stages import DivideByRoot, LearningRate, Rectify, RectifyOrWait, SecondMoment
 from adamx.variants.common import choose, momentum_of
 
@@ -10,23 +13,32 @@ __all__ = [
 ]
 
 
-def scale_by_radam(b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0, threshold=5.0, *, nesterov=False, warmup="momentum"):
+def scale_by_radam(
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-8,
+    eps_root: Scalar = 0.0,
+    threshold: Scalar = 5.0,
+    *,
+    nesterov: bool = False,
+    warmup: str = "momentum",
+) -> UpdateRule:
     """The direction of `radam`."""
     rectify = choose("warmup", warmup, {"momentum": Rectify, "none": RectifyOrWait})
     return update_rule(momentum_of(b1, nesterov), SecondMoment(b2), DivideByRoot(eps, eps_root), rectify(b2, threshold))
 
 
 def radam(
-    learning_rate,
-    b1=0.9,
-    b2=0.999,
-    eps=1e-8,
-    eps_root=0.0,
-    threshold=5.0,
+    learning_rate: Scalar,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-8,
+    eps_root: Scalar = 0.0,
+    threshold: Scalar = 5.0,
     *,
-    nesterov=False,
-    warmup="momentum",
-):
+    nesterov: bool = False,
+    warmup: str = "momentum",
+) -> UpdateRule:
     """RAdam, Adam with the variance of its early steps rectified (Liu et al., arXiv:1908.03265).
 
         rho_inf = 2 / (1 - b2) - 1,    rho_t = rho_inf - 2 t b2^t / (1 - b2^t)

@@ -1,6 +1,12 @@
 """Rules whose state is smaller than two numbers a parameter."""
 
-from adamx.rule import update_rule
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from adamx.annotations import Mask, Scalar
+from adamx.rule import UpdateRule, update_rule
 from adamx.stages import (
     BlockSecondMoment,
     ClipGradientRms,
@@ -33,13 +39,13 @@ __all__ = [
 
 
 def scale_by_adafactor(
-    min_dim_size_to_factor=128,
-    decay_rate=0.8,
-    decay_offset=0,
-    clipping_threshold=1.0,
-    eps=1e-30,
-    factored=True,
-):
+    min_dim_size_to_factor: int = 128,
+    decay_rate: Scalar = 0.8,
+    decay_offset: Scalar = 0,
+    clipping_threshold: Scalar | None = 1.0,
+    eps: Scalar = 1e-30,
+    factored: bool = True,
+) -> UpdateRule:
     """The direction of `adafactor` before learning rate, parameter scale, momentum and decay."""
     moment = FactoredSecondMoment(decay_rate, decay_offset, eps, min_dim_size_to_factor, factored)
     clip = () if clipping_threshold is None else (ClipUpdateRms(clipping_threshold),)
@@ -47,18 +53,18 @@ def scale_by_adafactor(
 
 
 def adafactor(
-    learning_rate=None,
-    min_dim_size_to_factor=128,
-    decay_rate=0.8,
-    decay_offset=0,
-    multiply_by_parameter_scale=True,
-    clipping_threshold=1.0,
-    momentum=None,
-    weight_decay_rate=None,
-    eps=1e-30,
-    factored=True,
-    weight_decay_mask=None,
-):
+    learning_rate: Scalar | None = None,
+    min_dim_size_to_factor: int = 128,
+    decay_rate: Scalar = 0.8,
+    decay_offset: Scalar = 0,
+    multiply_by_parameter_scale: bool = True,
+    clipping_threshold: Scalar | None = 1.0,
+    momentum: Scalar | None = None,
+    weight_decay_rate: Scalar | None = None,
+    eps: Scalar = 1e-30,
+    factored: bool = True,
+    weight_decay_mask: Mask = None,
+) -> UpdateRule:
     """Adafactor, Adam's second moment in rows and columns (Shazeer & Stern, arXiv:1804.04235).
 
         b2_t = 1 - (t - decay_offset)^(-decay_rate),    v_t = row_t col_t / mean(row_t), averages of |g|^2 + eps with decay rate b2_t
@@ -78,7 +84,14 @@ def adafactor(
     return rule if weight_decay_rate is None else rule.then(where(FixedDecay(weight_decay_rate), weight_decay_mask))
 
 
-def scale_by_came(b1=0.9, b2=0.999, b3=0.9999, eps1=1e-30, eps2=1e-16, clip_threshold=1.0):
+def scale_by_came(
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    b3: Scalar = 0.9999,
+    eps1: Scalar = 1e-30,
+    eps2: Scalar = 1e-16,
+    clip_threshold: Scalar = 1.0,
+) -> UpdateRule:
     """The direction of `came` before weight decay."""
     return update_rule(
         MatrixSecondMoment(b2, eps1),
@@ -90,16 +103,16 @@ def scale_by_came(b1=0.9, b2=0.999, b3=0.9999, eps1=1e-30, eps2=1e-16, clip_thre
 
 
 def came(
-    learning_rate,
-    b1=0.9,
-    b2=0.999,
-    b3=0.9999,
-    eps1=1e-30,
-    eps2=1e-16,
-    clip_threshold=1.0,
-    weight_decay=0.0,
-    mask=None,
-):
+    learning_rate: Scalar,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    b3: Scalar = 0.9999,
+    eps1: Scalar = 1e-30,
+    eps2: Scalar = 1e-16,
+    clip_threshold: Scalar = 1.0,
+    weight_decay: Scalar = 0.0,
+    mask: Mask = None,
+) -> UpdateRule:
     """CAME, Adafactor with momentum, scaled by confidence in it (Luo et al., arXiv:2307.02047).
 
         v_t = row col / mean(row), averages of |g|^2 + eps1 over the last two axes;    n_t = g_t / sqrt(v_t)
@@ -113,12 +126,26 @@ def came(
     return decayed(scale_by_came(b1, b2, b3, eps1, eps2, clip_threshold), learning_rate, weight_decay, mask)
 
 
-def scale_by_adam_mini(b1=0.9, b2=0.999, eps=1e-8, block_axes=None):
+def scale_by_adam_mini(
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-8,
+    block_axes: Sequence[int] | Callable[[str, Any], Sequence[int]] | None = None,
+) -> UpdateRule:
     """The direction of `adam_mini` before weight decay."""
     return update_rule(Momentum(b1), BlockSecondMoment(b2, block_axes), DivideByRoot(eps))
 
 
-def adam_mini(learning_rate, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.0, mask=None, *, block_axes=None):
+def adam_mini(
+    learning_rate: Scalar,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-8,
+    weight_decay: Scalar = 0.0,
+    mask: Mask = None,
+    *,
+    block_axes: Sequence[int] | Callable[[str, Any], Sequence[int]] | None = None,
+) -> UpdateRule:
     """Adam-mini, AdamW with one second moment for each block of a leaf (Zhang et al., arXiv:2406.16793).
 
         nu_t = b2 nu_{t-1} + (1 - b2) mean |g_t|^2,    the mean over block_axes;    v_t, m_t and p_t as in `adamw`
@@ -134,14 +161,14 @@ def adam_mini(learning_rate, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.0, mask=
     return decayed(scale_by_adam_mini(b1, b2, eps, block_axes), learning_rate, weight_decay, mask)
 
 
-def scale_by_sm3(momentum=0.9, eps=1e-8):
+def scale_by_sm3(momentum: Scalar = 0.9, eps: Scalar = 1e-8) -> UpdateRule:
     """The direction of `sm3`."""
     return update_rule(
         CoverSecondMoment(), NormaliseGradient(None, eps), TakeGradient(), OnUpdate(RawMomentum(momentum))
     )
 
 
-def sm3(learning_rate, momentum=0.9):
+def sm3(learning_rate: Scalar, momentum: Scalar = 0.9) -> UpdateRule:
     """SM3, AdaGrad with one number for each index of each axis (Anil et al., arXiv:1901.11150).
 
         v_t  = min over axes of cover_axis + |g_t|^2,    cover_axis <- max of v_t over the other axes

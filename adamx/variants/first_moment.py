@@ -1,10 +1,13 @@
 """Rules that change the first moment."""
 
+from __future__ import annotations
+
 from jax.tree_util import Partial
 
+from adamx.annotations import DType, Mask, Scalar
 from adamx.hyperparameters import Decay
 from adamx.numerics import half_life_warmup, linear_warmup
-from adamx.rule import update_rule
+from adamx.rule import UpdateRule, update_rule
 from adamx.stages import (
     AdanMomentum,
     DivideByRoot,
@@ -35,13 +38,30 @@ __all__ = [
 ]
 
 
-def scale_by_nadam(b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0, mu_dtype=None, *, momentum_decay=None):
+def scale_by_nadam(
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-8,
+    eps_root: Scalar = 0.0,
+    mu_dtype: DType | None = None,
+    *,
+    momentum_decay: Scalar | None = None,
+) -> UpdateRule:
     """The direction of `nadam`."""
     moment = NesterovMomentum(b1) if momentum_decay is None else DozatMomentum(b1, momentum_decay)
     return with_mu_dtype(update_rule(moment, SecondMoment(b2), DivideByRoot(eps, eps_root)), mu_dtype)
 
 
-def nadam(learning_rate, b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0, mu_dtype=None, *, momentum_decay=None):
+def nadam(
+    learning_rate: Scalar,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-8,
+    eps_root: Scalar = 0.0,
+    mu_dtype: DType | None = None,
+    *,
+    momentum_decay: Scalar | None = None,
+) -> UpdateRule:
     """Adam with Nesterov's momentum (Dozat 2016).
 
         m_t = b1 mu_t / (1 - b1^{t+1}) + (1 - b1) g_t / (1 - b1^t)                          (momentum_decay None)
@@ -62,34 +82,49 @@ def nadam(learning_rate, b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0, mu_dtype=None
     return rule.then(LearningRate(learning_rate))
 
 
-def scale_by_nadamw(b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0, mu_dtype=None, *, momentum_decay=None):
+def scale_by_nadamw(
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-8,
+    eps_root: Scalar = 0.0,
+    mu_dtype: DType | None = None,
+    *,
+    momentum_decay: Scalar | None = None,
+) -> UpdateRule:
     """The direction of `nadamw` before weight decay: `scale_by_nadam`."""
     return scale_by_nadam(b1, b2, eps, eps_root, mu_dtype, momentum_decay=momentum_decay)
 
 
 def nadamw(
-    learning_rate,
-    b1=0.9,
-    b2=0.999,
-    eps=1e-8,
-    eps_root=0.0,
-    mu_dtype=None,
-    weight_decay=1e-4,
-    mask=None,
+    learning_rate: Scalar,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-8,
+    eps_root: Scalar = 0.0,
+    mu_dtype: DType | None = None,
+    weight_decay: Scalar = 1e-4,
+    mask: Mask = None,
     *,
-    momentum_decay=None,
-):
+    momentum_decay: Scalar | None = None,
+) -> UpdateRule:
     """`nadam` with decoupled weight decay, as in `adamw`. As torch's NAdam(decoupled_weight_decay=True) with momentum_decay=0.004."""
     rule = scale_by_nadamw(b1, b2, eps, eps_root, mu_dtype, momentum_decay=momentum_decay)
     return decayed(rule, learning_rate, weight_decay, mask)
 
 
-def scale_by_lion(b1=0.9, b2=0.99, mu_dtype=None):
+def scale_by_lion(b1: Scalar = 0.9, b2: Scalar = 0.99, mu_dtype: DType | None = None) -> UpdateRule:
     """The direction of `lion`: the sign of its momentum."""
     return with_mu_dtype(update_rule(LionMomentum(b1, b2), Sign()), mu_dtype)
 
 
-def lion(learning_rate, b1=0.9, b2=0.99, mu_dtype=None, weight_decay=1e-3, mask=None):
+def lion(
+    learning_rate: Scalar,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.99,
+    mu_dtype: DType | None = None,
+    weight_decay: Scalar = 1e-3,
+    mask: Mask = None,
+) -> UpdateRule:
     """Lion, evolved sign momentum (Chen et al., arXiv:2302.06675).
 
         u_t  = sign(b1 mu_{t-1} + (1 - b1) g_t),    mu_t = b2 mu_{t-1} + (1 - b2) g_t
@@ -100,23 +135,25 @@ def lion(learning_rate, b1=0.9, b2=0.99, mu_dtype=None, weight_decay=1e-3, mask=
     return decayed(scale_by_lion(b1, b2, mu_dtype), learning_rate, weight_decay, mask)
 
 
-def scale_by_adan(b1=0.98, b2=0.92, b3=0.99, eps=1e-8, eps_root=0.0):
+def scale_by_adan(
+    b1: Scalar = 0.98, b2: Scalar = 0.92, b3: Scalar = 0.99, eps: Scalar = 1e-8, eps_root: Scalar = 0.0
+) -> UpdateRule:
     """The direction of `adan` before weight decay."""
     return update_rule(AdanMomentum(b1, b2), SecondMoment(b3), DivideByRoot(eps, eps_root))
 
 
 def adan(
-    learning_rate,
-    b1=0.98,
-    b2=0.92,
-    b3=0.99,
-    eps=1e-8,
-    eps_root=0.0,
-    weight_decay=0.0,
-    mask=None,
+    learning_rate: Scalar,
+    b1: Scalar = 0.98,
+    b2: Scalar = 0.92,
+    b3: Scalar = 0.99,
+    eps: Scalar = 1e-8,
+    eps_root: Scalar = 0.0,
+    weight_decay: Scalar = 0.0,
+    mask: Mask = None,
     *,
-    proximal=False,
-):
+    proximal: bool = False,
+) -> UpdateRule:
     """Adan, adaptive Nesterov momentum (Xie et al., arXiv:2208.06677).
 
         d_t  = g_t - g_{t-1},    d_1 = 0
@@ -137,24 +174,32 @@ def adan(
     return decayed(rule, learning_rate, weight_decay, mask)
 
 
-def scale_by_ademamix(b1=0.9, b2=0.999, b3=0.9999, alpha=5.0, eps=1e-8, eps_root=0.0, mu_dtype=None):
+def scale_by_ademamix(
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    b3: Scalar = 0.9999,
+    alpha: Scalar = 5.0,
+    eps: Scalar = 1e-8,
+    eps_root: Scalar = 0.0,
+    mu_dtype: DType | None = None,
+) -> UpdateRule:
     """The direction of `ademamix` before weight decay. The default of alpha is the authors'; Optax's, 6 here, is 5 in its `ademamix`."""
     rule = update_rule(MixedMomentum(b1, b3, alpha), SecondMoment(b2), DivideByRoot(eps, eps_root))
     return with_mu_dtype(rule, mu_dtype, slots=("mu", "mu_slow"))
 
 
 def ademamix(
-    learning_rate,
-    b1=0.9,
-    b2=0.999,
-    b3=0.9999,
-    alpha=5.0,
-    eps=1e-8,
-    eps_root=0.0,
-    mu_dtype=None,
-    weight_decay=0.0,
-    mask=None,
-):
+    learning_rate: Scalar,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    b3: Scalar = 0.9999,
+    alpha: Scalar = 5.0,
+    eps: Scalar = 1e-8,
+    eps_root: Scalar = 0.0,
+    mu_dtype: DType | None = None,
+    weight_decay: Scalar = 0.0,
+    mask: Mask = None,
+) -> UpdateRule:
     """AdEMAMix, Adam with a second, slow momentum (Pagliardini, Ablin & Grangier, arXiv:2409.03137).
 
         slow_t = b3 slow_{t-1} + (1 - b3) g_t
@@ -176,12 +221,12 @@ def ademamix(
     return decayed(rule, learning_rate, weight_decay, mask)
 
 
-def ademamix_alpha_schedule(alpha, warmup):
+def ademamix_alpha_schedule(alpha: Scalar, warmup: Scalar) -> Partial:
     """AdEMAMix's linear warm-up of alpha over `warmup` steps: alpha min(t / warmup, 1) with t = count + 1. Its arguments are leaves."""
     return Partial(linear_warmup, alpha, warmup)
 
 
-def ademamix_b3_schedule(b1, b3, warmup):
+def ademamix_b3_schedule(b1: Scalar, b3: Scalar, warmup: Scalar) -> Partial:
     """AdEMAMix's warm-up of b3 from b1 over `warmup` steps: linear in the half-life, with t = count + 1. Its arguments are leaves."""
     return Partial(_b3, Decay.convert(b1, "b1"), Decay.convert(b3, "b3"), warmup)
 

@@ -1,6 +1,9 @@
 """Rules that look at the norms of whole leaves, or at the parameters."""
 
-from adamx.rule import update_rule
+from __future__ import annotations
+
+from adamx.annotations import DType, Mask, Scalar
+from adamx.rule import UpdateRule, update_rule
 from adamx.stages import (
     AlgoPerfMomentum,
     CorrectedDecay,
@@ -47,7 +50,14 @@ __all__ = [
 ]
 
 
-def scale_by_lamb(b1=0.9, b2=0.999, eps=1e-6, eps_root=0.0, weight_decay=0.0, mask=None):
+def scale_by_lamb(
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-6,
+    eps_root: Scalar = 0.0,
+    weight_decay: Scalar = 0.0,
+    mask: Mask = None,
+) -> UpdateRule:
     """The direction of `lamb`, its weight decay included: that is inside the trust ratio."""
     return update_rule(
         Momentum(b1),
@@ -58,7 +68,15 @@ def scale_by_lamb(b1=0.9, b2=0.999, eps=1e-6, eps_root=0.0, weight_decay=0.0, ma
     )
 
 
-def lamb(learning_rate, b1=0.9, b2=0.999, eps=1e-6, eps_root=0.0, weight_decay=0.0, mask=None):
+def lamb(
+    learning_rate: Scalar,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-6,
+    eps_root: Scalar = 0.0,
+    weight_decay: Scalar = 0.0,
+    mask: Mask = None,
+) -> UpdateRule:
     """LAMB, Adam with a trust ratio for each leaf (You et al., arXiv:1904.00962).
 
         u_t = m_t / (sqrt(v_t + eps_root) + eps) + weight_decay p_{t-1}
@@ -70,7 +88,14 @@ def lamb(learning_rate, b1=0.9, b2=0.999, eps=1e-6, eps_root=0.0, weight_decay=0
     return scale_by_lamb(b1, b2, eps, eps_root, weight_decay, mask).then(LearningRate(learning_rate))
 
 
-def scale_by_lars(weight_decay=0.0, trust_coefficient=0.001, eps=0.0, *, weight_decay_mask=None, trust_ratio_mask=None):
+def scale_by_lars(
+    weight_decay: Scalar = 0.0,
+    trust_coefficient: Scalar = 0.001,
+    eps: Scalar = 0.0,
+    *,
+    weight_decay_mask: Mask = None,
+    trust_ratio_mask: Mask = None,
+) -> UpdateRule:
     """The direction of `lars` before its momentum, which is of steps: weight decay and the rate of each leaf."""
     return update_rule(
         TakeGradient(),
@@ -80,15 +105,15 @@ def scale_by_lars(weight_decay=0.0, trust_coefficient=0.001, eps=0.0, *, weight_
 
 
 def lars(
-    learning_rate,
-    weight_decay=0.0,
-    weight_decay_mask=None,
-    trust_coefficient=0.001,
-    eps=0.0,
-    trust_ratio_mask=None,
-    momentum=0.9,
-    nesterov=False,
-):
+    learning_rate: Scalar,
+    weight_decay: Scalar = 0.0,
+    weight_decay_mask: Mask = None,
+    trust_coefficient: Scalar = 0.001,
+    eps: Scalar = 0.0,
+    trust_ratio_mask: Mask = None,
+    momentum: Scalar = 0.9,
+    nesterov: bool = False,
+) -> UpdateRule:
     """LARS, SGD with a rate for each leaf (You, Gitman & Ginsburg, arXiv:1708.03888).
 
         d_t  = g_t + weight_decay p_{t-1},    r_t = trust_coefficient ||p_{t-1}|| / (||d_t|| + eps)    (1 where either norm is 0)
@@ -101,12 +126,12 @@ def lars(
     return rule.then(OnUpdate((Nesterov if nesterov else HeavyBall)(momentum)))
 
 
-def scale_by_fromage(min_norm=1e-6):
+def scale_by_fromage(min_norm: Scalar = 1e-6) -> UpdateRule:
     """The direction of `fromage`, before the parameters are rescaled."""
     return update_rule(TakeGradient(), MatchParameterNorm(min_norm))
 
 
-def fromage(learning_rate, min_norm=1e-6):
+def fromage(learning_rate: Scalar, min_norm: Scalar = 1e-6) -> UpdateRule:
     """Fromage, a step relative to the size of each leaf (Bernstein et al., arXiv:2002.03432).
 
         p_t = (p_{t-1} - learning_rate g_t max(||p_{t-1}||, min_norm) / max(||g_t||, min_norm)) / sqrt(1 + learning_rate^2)
@@ -116,7 +141,9 @@ def fromage(learning_rate, min_norm=1e-6):
     return rated(scale_by_fromage(min_norm), learning_rate).then(RescaleParameters())
 
 
-def scale_by_stable_adamw(b1=0.9, b2=0.99, eps=1e-6, weight_decay=0.01, mask=None):
+def scale_by_stable_adamw(
+    b1: Scalar = 0.9, b2: Scalar = 0.99, eps: Scalar = 1e-6, weight_decay: Scalar = 0.01, mask: Mask = None
+) -> UpdateRule:
     """The direction of `stable_adamw`, its weight decay included: that is scaled too."""
     return update_rule(
         Momentum(b1),
@@ -127,7 +154,14 @@ def scale_by_stable_adamw(b1=0.9, b2=0.99, eps=1e-6, weight_decay=0.01, mask=Non
     )
 
 
-def stable_adamw(learning_rate, b1=0.9, b2=0.99, eps=1e-6, weight_decay=0.01, mask=None):
+def stable_adamw(
+    learning_rate: Scalar,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.99,
+    eps: Scalar = 1e-6,
+    weight_decay: Scalar = 0.01,
+    mask: Mask = None,
+) -> UpdateRule:
     """AdamW with smaller steps in leaves whose gradient is a surprise (Wortsman et al., arXiv:2304.13013).
 
         s_t = max(1, rms(g_t / max(sqrt(v_t), eps)))                         of each leaf
@@ -139,8 +173,17 @@ def stable_adamw(learning_rate, b1=0.9, b2=0.99, eps=1e-6, weight_decay=0.01, ma
 
 
 def scale_by_adamp(
-    b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.0, delta=0.1, wd_ratio=0.1, nesterov=False, mask=None, *, channel_axis=-1
-):
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-8,
+    weight_decay: Scalar = 0.0,
+    delta: Scalar = 0.1,
+    wd_ratio: Scalar = 0.1,
+    nesterov: bool = False,
+    mask: Mask = None,
+    *,
+    channel_axis: int = -1,
+) -> UpdateRule:
     """The direction of `adamp`, its weight decay included: that depends on the projection."""
     moments = (AlgoPerfMomentum if nesterov else Momentum)(b1), SecondMoment(b2), DivideByRoot(eps)
     decay = ProjectedDecay(weight_decay, delta, wd_ratio, eps, channel_axis)
@@ -148,18 +191,18 @@ def scale_by_adamp(
 
 
 def adamp(
-    learning_rate,
-    b1=0.9,
-    b2=0.999,
-    eps=1e-8,
-    weight_decay=0.0,
-    delta=0.1,
-    wd_ratio=0.1,
-    nesterov=False,
-    mask=None,
+    learning_rate: Scalar,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-8,
+    weight_decay: Scalar = 0.0,
+    delta: Scalar = 0.1,
+    wd_ratio: Scalar = 0.1,
+    nesterov: bool = False,
+    mask: Mask = None,
     *,
-    channel_axis=-1,
-):
+    channel_axis: int = -1,
+) -> UpdateRule:
     """AdamP, AdamW that does not let the norm of scale-invariant weights grow (Heo et al., arXiv:2006.08217).
 
         q_t = m_t / (sqrt(v_t) + eps)
@@ -175,7 +218,16 @@ def adamp(
     return rated(rule, learning_rate)
 
 
-def adamc(learning_rate, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.01, mask=None, *, peak=None):
+def adamc(
+    learning_rate: Scalar,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-8,
+    weight_decay: Scalar = 0.01,
+    mask: Mask = None,
+    *,
+    peak: Scalar | None = None,
+) -> UpdateRule:
     """AdamW whose decay falls with the square of the learning rate (AdamC, Defazio, arXiv:2506.02285).
 
         p_t = p_{t-1} - learning_rate_t m_t / (sqrt(v_t) + eps) - learning_rate_t^2 / peak weight_decay p_{t-1}
@@ -197,17 +249,17 @@ def adamc(learning_rate, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.01, mask=Non
     return rated(rule, learning_rate).then(where(CorrectedDecay(weight_decay, peak), mask))
 
 
-def scale_by_adamc(b1=0.9, b2=0.999, eps=1e-8):
+def scale_by_adamc(b1: Scalar = 0.9, b2: Scalar = 0.999, eps: Scalar = 1e-8) -> UpdateRule:
     """The direction of `adamc` before weight decay: that of `adam`."""
     return update_rule(Momentum(b1), SecondMoment(b2), DivideByRoot(eps))
 
 
-def scale_by_signum(beta=0.9, accumulator_dtype=None):
+def scale_by_signum(beta: Scalar = 0.9, accumulator_dtype: DType | None = None) -> UpdateRule:
     """The direction of `signum`."""
     return with_mu_dtype(update_rule(RawMomentum(beta), Sign()), accumulator_dtype)
 
 
-def signum(learning_rate, beta=0.9, accumulator_dtype=None):
+def signum(learning_rate: Scalar, beta: Scalar = 0.9, accumulator_dtype: DType | None = None) -> UpdateRule:
     """The sign of the momentum (Bernstein et al., arXiv:1802.04434).
 
         mu_t = beta mu_{t-1} + (1 - beta) g_t,    p_t = p_{t-1} - learning_rate sign(mu_t)
@@ -217,12 +269,12 @@ def signum(learning_rate, beta=0.9, accumulator_dtype=None):
     return rated(scale_by_signum(beta, accumulator_dtype), learning_rate)
 
 
-def scale_by_tiger(b1=0.965):
+def scale_by_tiger(b1: Scalar = 0.965) -> UpdateRule:
     """The direction of `tiger` before weight decay."""
     return scale_by_signum(b1)
 
 
-def tiger(learning_rate, b1=0.965, weight_decay=0.01, mask=None):
+def tiger(learning_rate: Scalar, b1: Scalar = 0.965, weight_decay: Scalar = 0.01, mask: Mask = None) -> UpdateRule:
     """Tiger, Lion with one decay rate (Su 2023).
 
         mu_t = b1 mu_{t-1} + (1 - b1) g_t,    p_t = p_{t-1} - learning_rate (sign(mu_t) + weight_decay p_{t-1})
@@ -233,12 +285,21 @@ def tiger(learning_rate, b1=0.965, weight_decay=0.01, mask=None):
     return decayed(scale_by_tiger(b1), learning_rate, weight_decay, mask)
 
 
-def scale_by_focus(b1=0.9, b2=0.99, gamma=0.1, weight_decay=0.0, mask=None):
+def scale_by_focus(
+    b1: Scalar = 0.9, b2: Scalar = 0.99, gamma: Scalar = 0.1, weight_decay: Scalar = 0.0, mask: Mask = None
+) -> UpdateRule:
     """The direction of `focus`, its weight decay included: that is of the average of the parameters."""
     return update_rule(RawMomentum(b1), Sign(), where(DecayToAverage(b2, gamma, weight_decay), mask))
 
 
-def focus(learning_rate, b1=0.9, b2=0.99, gamma=0.1, weight_decay=0.0, mask=None):
+def focus(
+    learning_rate: Scalar,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.99,
+    gamma: Scalar = 0.1,
+    weight_decay: Scalar = 0.0,
+    mask: Mask = None,
+) -> UpdateRule:
     """FOCUS, the sign of the momentum and a pull towards the average of the parameters (Liu, Liu & Gore, arXiv:2501.12243).
 
         mu_t   = b1 mu_{t-1} + (1 - b1) g_t,    pbar_t = (average of the parameters with decay rate b2, bias-corrected)

@@ -1,7 +1,13 @@
 """Rules that treat a leaf as a matrix, or by its axes."""
 
-from adamx.groups import partition
-from adamx.rule import update_rule
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from adamx.annotations import Mask, Scalar
+from adamx.groups import Partition, partition
+from adamx.rule import UpdateRule, update_rule
 from adamx.stages import (
     AmosStep,
     ClipGradient,
@@ -33,7 +39,13 @@ __all__ = [
 ]
 
 
-def scale_by_muon(beta=0.95, ns_steps=5, ns_coeffs=(3.4445, -4.7750, 2.0315), eps=1e-8, nesterov=True):
+def scale_by_muon(
+    beta: Scalar = 0.95,
+    ns_steps: int = 5,
+    ns_coeffs: Any = (3.4445, -4.7750, 2.0315),
+    eps: Scalar = 1e-8,
+    nesterov: bool = True,
+) -> UpdateRule:
     """The direction of `muon` for matrices, before weight decay."""
     momentum = (RawNesterovMomentum if nesterov else RawMomentum)(beta)
     return update_rule(momentum, Orthogonalize(eps, ns_steps, _hashable(ns_coeffs)))
@@ -44,19 +56,19 @@ def _hashable(coefficients):
 
 
 def muon(
-    learning_rate,
-    beta=0.95,
-    ns_steps=5,
-    ns_coeffs=(3.4445, -4.7750, 2.0315),
-    eps=1e-8,
-    nesterov=True,
-    weight_decay=0.0,
-    mask=None,
+    learning_rate: Scalar,
+    beta: Scalar = 0.95,
+    ns_steps: int = 5,
+    ns_coeffs: Any = (3.4445, -4.7750, 2.0315),
+    eps: Scalar = 1e-8,
+    nesterov: bool = True,
+    weight_decay: Scalar = 0.0,
+    mask: Mask = None,
     *,
-    adam_b1=0.9,
-    adam_b2=0.999,
-    adam_weight_decay=0.0,
-):
+    adam_b1: Scalar = 0.9,
+    adam_b2: Scalar = 0.999,
+    adam_weight_decay: Scalar = 0.0,
+) -> Partition:
     """Muon, momentum with all its singular values made equal (Jordan et al. 2024); AdamW for leaves that are not matrices.
 
         mu_t = beta mu_{t-1} + (1 - beta) g_t,    x_t = beta mu_t + (1 - beta) g_t (nesterov; else mu_t)
@@ -95,17 +107,17 @@ def _kind_of(shape):
 
 
 def soap(
-    learning_rate,
-    b1=0.95,
-    b2=0.95,
-    eps=1e-8,
-    weight_decay=0.01,
-    mask=None,
+    learning_rate: Scalar,
+    b1: Scalar = 0.95,
+    b2: Scalar = 0.95,
+    eps: Scalar = 1e-8,
+    weight_decay: Scalar = 0.01,
+    mask: Mask = None,
     *,
-    precondition_frequency=10,
-    shampoo_beta=None,
-    max_precond_dim=10000,
-):
+    precondition_frequency: Scalar = 10,
+    shampoo_beta: Scalar | None = None,
+    max_precond_dim: int = 10000,
+) -> UpdateRule:
     """SOAP, Adam in the eigenbasis of Shampoo's preconditioner (Vyas et al., arXiv:2409.11321).
 
         G_i <- beta G_i + (1 - beta) g g'    for each axis i,    Q_i: its eigenvectors, refreshed every precondition_frequency steps
@@ -130,17 +142,17 @@ def soap(
 
 
 def amos(
-    learning_rate,
-    eta=1.0,
-    block_axes=(),
-    beta=0.999,
-    momentum=None,
-    clip_value=None,
-    extra_l2=0.0,
-    d_coef=0.25,
-    c_coef=0.25,
-    eps=2.0**-125,
-):
+    learning_rate: Scalar,
+    eta: Scalar = 1.0,
+    block_axes: Sequence[int] = (),
+    beta: Scalar = 0.999,
+    momentum: Scalar | None = None,
+    clip_value: Scalar | None = None,
+    extra_l2: Scalar = 0.0,
+    d_coef: Scalar = 0.25,
+    c_coef: Scalar = 0.25,
+    eps: Scalar = 2.0**-125,
+) -> UpdateRule:
     """Amos, Adam-style steps with a decay that follows them (Tian & Parikh, arXiv:2210.11693).
 
         nu <- beta nu + (1 - beta) mean |g|^2,    i = (1 - beta^t) / max(nu, eps),    xi = learning_rate_t

@@ -1,6 +1,9 @@
 """Rules that need an estimate of the Hessian's diagonal."""
 
-from adamx.rule import update_rule
+from __future__ import annotations
+
+from adamx.annotations import Mask, Scalar
+from adamx.rule import UpdateRule, update_rule
 from adamx.stages import ClipByCurvature, DivideByRootPower, HessianMoment, HessianSecondMoment, Momentum, RawMomentum
 from adamx.variants.common import decayed
 
@@ -12,12 +15,20 @@ __all__ = [
 ]
 
 
-def scale_by_sophia(b1=0.965, b2=0.99, rho=0.04, eps=1e-15):
+def scale_by_sophia(b1: Scalar = 0.965, b2: Scalar = 0.99, rho: Scalar = 0.04, eps: Scalar = 1e-15) -> UpdateRule:
     """The direction of `sophia` before weight decay."""
     return update_rule(RawMomentum(b1), HessianMoment(b2), ClipByCurvature(rho, eps))
 
 
-def sophia(learning_rate, b1=0.965, b2=0.99, rho=0.04, eps=1e-15, weight_decay=0.1, mask=None):
+def sophia(
+    learning_rate: Scalar,
+    b1: Scalar = 0.965,
+    b2: Scalar = 0.99,
+    rho: Scalar = 0.04,
+    eps: Scalar = 1e-15,
+    weight_decay: Scalar = 0.1,
+    mask: Mask = None,
+) -> UpdateRule:
     """Sophia, a clipped Newton step from the momentum (Liu et al., arXiv:2305.14342).
 
         h   <- b2 h + (1 - b2) hessian                                   in the steps that have the argument `hessian`
@@ -31,12 +42,22 @@ def sophia(learning_rate, b1=0.965, b2=0.99, rho=0.04, eps=1e-15, weight_decay=0
     return decayed(scale_by_sophia(b1, b2, rho, eps), learning_rate, weight_decay, mask)
 
 
-def scale_by_adahessian(b1=0.9, b2=0.999, eps=1e-4, hessian_power=1.0):
+def scale_by_adahessian(
+    b1: Scalar = 0.9, b2: Scalar = 0.999, eps: Scalar = 1e-4, hessian_power: Scalar = 1.0
+) -> UpdateRule:
     """The direction of `adahessian` before weight decay."""
     return update_rule(Momentum(b1), HessianSecondMoment(b2), DivideByRootPower(hessian_power, eps))
 
 
-def adahessian(learning_rate, b1=0.9, b2=0.999, eps=1e-4, hessian_power=1.0, weight_decay=0.0, mask=None):
+def adahessian(
+    learning_rate: Scalar,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-4,
+    hessian_power: Scalar = 1.0,
+    weight_decay: Scalar = 0.0,
+    mask: Mask = None,
+) -> UpdateRule:
     """AdaHessian, Adam with the Hessian's diagonal in the place of the gradient's square (Yao et al., arXiv:2006.00719).
 
         nu_t = b2 nu_{t-1} + (1 - b2) |hessian|^2,    v_t = nu_t / (1 - b2^n)    in the n steps that have the argument `hessian`

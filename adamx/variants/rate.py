@@ -1,6 +1,9 @@
 """Rules with a learning rate for each coordinate that is bounded, averaged or shaped; some have no direction apart from it."""
 
-from adamx.rule import update_rule
+from __future__ import annotations
+
+from adamx.annotations import Mask, Scalar
+from adamx.rule import UpdateRule, update_rule
 from adamx.stages import (
     Atan2,
     AveragedStep,
@@ -35,7 +38,16 @@ __all__ = [
 ]
 
 
-def laprop(learning_rate, b1=0.9, b2=0.999, eps=1e-15, weight_decay=0.0, mask=None, *, running_learning_rate=True):
+def laprop(
+    learning_rate: Scalar,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-15,
+    weight_decay: Scalar = 0.0,
+    mask: Mask = None,
+    *,
+    running_learning_rate: bool = True,
+) -> UpdateRule:
     """LaProp: normalise the gradient, then average it (Ziyin, Wang & Ueda, arXiv:2002.04839).
 
         n_t  = g_t / (sqrt(v_t) + eps)
@@ -57,12 +69,20 @@ def laprop(learning_rate, b1=0.9, b2=0.999, eps=1e-15, weight_decay=0.0, mask=No
     return update_rule(*second, *first, where(DecayAfterStep(weight_decay), mask))
 
 
-def scale_by_adam_atan2(b1=0.9, b2=0.99, a=1.27, b=1.0):
+def scale_by_adam_atan2(b1: Scalar = 0.9, b2: Scalar = 0.99, a: Scalar = 1.27, b: Scalar = 1.0) -> UpdateRule:
     """The direction of `adam_atan2` before weight decay."""
     return update_rule(Momentum(b1), SecondMoment(b2), Atan2(a, b))
 
 
-def adam_atan2(learning_rate, b1=0.9, b2=0.99, a=1.27, b=1.0, weight_decay=0.0, mask=None):
+def adam_atan2(
+    learning_rate: Scalar,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.99,
+    a: Scalar = 1.27,
+    b: Scalar = 1.0,
+    weight_decay: Scalar = 0.0,
+    mask: Mask = None,
+) -> UpdateRule:
     """Adam without eps (Everett et al., arXiv:2407.05872).
 
         p_t = p_{t-1} - learning_rate (a atan2(m_t, b sqrt(v_t)) + weight_decay p_{t-1})
@@ -72,13 +92,23 @@ def adam_atan2(learning_rate, b1=0.9, b2=0.99, a=1.27, b=1.0, weight_decay=0.0, 
     return decayed(scale_by_adam_atan2(b1, b2, a, b), learning_rate, weight_decay, mask)
 
 
-def scale_by_padam(b1=0.9, b2=0.999, eps=1e-8, partial=0.25, *, amsgrad=True):
+def scale_by_padam(
+    b1: Scalar = 0.9, b2: Scalar = 0.999, eps: Scalar = 1e-8, partial: Scalar = 0.25, *, amsgrad: bool = True
+) -> UpdateRule:
     """The direction of `padam`."""
     second = RunningMax(SecondMoment(b2)) if amsgrad else SecondMoment(b2)
     return update_rule(Momentum(b1), second, DivideByPower(partial, eps))
 
 
-def padam(learning_rate, b1=0.9, b2=0.999, eps=1e-8, partial=0.25, *, amsgrad=True):
+def padam(
+    learning_rate: Scalar,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-8,
+    partial: Scalar = 0.25,
+    *,
+    amsgrad: bool = True,
+) -> UpdateRule:
     """Partially adaptive AMSGrad (Chen et al., arXiv:1806.06763).
 
         p_t = p_{t-1} - learning_rate m_t sqrt(1 - b2^t) / (sqrt(nu_max_t) + eps)^(2 partial)
@@ -89,12 +119,12 @@ def padam(learning_rate, b1=0.9, b2=0.999, eps=1e-8, partial=0.25, *, amsgrad=Tr
     return rated(scale_by_padam(b1, b2, eps, partial, amsgrad=amsgrad), learning_rate)
 
 
-def scale_by_diffgrad(b1=0.9, b2=0.999, eps=1e-8):
+def scale_by_diffgrad(b1: Scalar = 0.9, b2: Scalar = 0.999, eps: Scalar = 1e-8) -> UpdateRule:
     """The direction of `diffgrad`."""
     return update_rule(Momentum(b1), SecondMoment(b2), DivideByRootEpsHat(eps), Friction())
 
 
-def diffgrad(learning_rate, b1=0.9, b2=0.999, eps=1e-8):
+def diffgrad(learning_rate: Scalar, b1: Scalar = 0.9, b2: Scalar = 0.999, eps: Scalar = 1e-8) -> UpdateRule:
     """diffGrad, Adam with friction where the gradient stays the same (Dubey et al., arXiv:1909.11015).
 
         p_t = p_{t-1} - learning_rate m_t sqrt(1 - b2^t) / (sqrt(nu_t) + eps) / (1 + exp(-|g_t - g_{t-1}|)),    g_0 = 0
@@ -104,7 +134,15 @@ def diffgrad(learning_rate, b1=0.9, b2=0.999, eps=1e-8):
     return rated(scale_by_diffgrad(b1, b2, eps), learning_rate)
 
 
-def adamod(learning_rate, b1=0.9, b2=0.999, b3=0.999, eps=1e-8, weight_decay=0.0, mask=None):
+def adamod(
+    learning_rate: Scalar,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    b3: Scalar = 0.999,
+    eps: Scalar = 1e-8,
+    weight_decay: Scalar = 0.0,
+    mask: Mask = None,
+) -> UpdateRule:
     """AdaMod, Adam with each coordinate's learning rate below its own average (Ding et al., arXiv:1910.12249).
 
         a_t = learning_rate sqrt(1 - b2^t) / (1 - b1^t) / (sqrt(nu_t) + eps),    e_t = b3 e_{t-1} + (1 - b3) a_t
@@ -125,7 +163,16 @@ def _bounded(second, learning_rate, b1, final_lr, gamma, eps, weight_decay, mask
     return update_rule(decay, Momentum(b1), second, BoundedRate(learning_rate, final_lr, gamma, eps))
 
 
-def adabound(learning_rate, b1=0.9, b2=0.999, final_lr=0.1, gamma=1e-3, eps=1e-8, weight_decay=0.0, mask=None):
+def adabound(
+    learning_rate: Scalar,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    final_lr: Scalar = 0.1,
+    gamma: Scalar = 1e-3,
+    eps: Scalar = 1e-8,
+    weight_decay: Scalar = 0.0,
+    mask: Mask = None,
+) -> UpdateRule:
     """AdaBound, Adam that turns into SGD (Luo et al., openreview Bkg3g2R9FX).
 
         g_t <- g_t + weight_decay p_{t-1},    f_t = final_lr learning_rate_t / learning_rate_1
@@ -137,6 +184,15 @@ def adabound(learning_rate, b1=0.9, b2=0.999, final_lr=0.1, gamma=1e-3, eps=1e-8
     return _bounded(SecondMoment(b2), learning_rate, b1, final_lr, gamma, eps, weight_decay, mask)
 
 
-def amsbound(learning_rate, b1=0.9, b2=0.999, final_lr=0.1, gamma=1e-3, eps=1e-8, weight_decay=0.0, mask=None):
+def amsbound(
+    learning_rate: Scalar,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    final_lr: Scalar = 0.1,
+    gamma: Scalar = 1e-3,
+    eps: Scalar = 1e-8,
+    weight_decay: Scalar = 0.0,
+    mask: Mask = None,
+) -> UpdateRule:
     """`adabound` with the largest nu_t so far, as in `amsgrad`."""
     return _bounded(RunningMax(SecondMoment(b2)), learning_rate, b1, final_lr, gamma, eps, weight_decay, mask)

@@ -1,7 +1,10 @@
 """Rules that change the second moment."""
 
+from __future__ import annotations
+
+from adamx.annotations import DType, Mask, Scalar
 from adamx.numerics import fourth_root
-from adamx.rule import update_rule
+from adamx.rule import UpdateRule, update_rule
 from adamx.stages import (
     Belief,
     ClipGradient,
@@ -43,7 +46,14 @@ __all__ = [
 ]
 
 
-def scale_by_amsgrad(b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0, mu_dtype=None, maximum_of="raw"):
+def scale_by_amsgrad(
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-8,
+    eps_root: Scalar = 0.0,
+    mu_dtype: DType | None = None,
+    maximum_of: str = "raw",
+) -> UpdateRule:
     """The direction of `amsgrad`."""
     moments = choose(
         "maximum_of",
@@ -57,7 +67,15 @@ def scale_by_amsgrad(b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0, mu_dtype=None, ma
     return with_mu_dtype(update_rule(*moments(), DivideByRoot(eps, eps_root)), mu_dtype)
 
 
-def amsgrad(learning_rate, b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0, mu_dtype=None, maximum_of="raw"):
+def amsgrad(
+    learning_rate: Scalar,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-8,
+    eps_root: Scalar = 0.0,
+    mu_dtype: DType | None = None,
+    maximum_of: str = "raw",
+) -> UpdateRule:
     """AMSGrad, Adam with a denominator that never shrinks (Reddi, Kale & Kumar, ICLR 2018).
 
         v_t = max(nu_1, ..., nu_t) / (1 - b2^t)    (maximum_of="raw": torch, Keras)
@@ -72,28 +90,41 @@ def amsgrad(learning_rate, b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0, mu_dtype=No
     return scale_by_amsgrad(b1, b2, eps, eps_root, mu_dtype, maximum_of).then(LearningRate(learning_rate))
 
 
-def scale_by_amsgradw(b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0, mu_dtype=None, maximum_of="raw"):
+def scale_by_amsgradw(
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-8,
+    eps_root: Scalar = 0.0,
+    mu_dtype: DType | None = None,
+    maximum_of: str = "raw",
+) -> UpdateRule:
     """The direction of `amsgradw` before weight decay: `scale_by_amsgrad`."""
     return scale_by_amsgrad(b1, b2, eps, eps_root, mu_dtype, maximum_of)
 
 
 def amsgradw(
-    learning_rate,
-    b1=0.9,
-    b2=0.999,
-    eps=1e-8,
-    eps_root=0.0,
-    mu_dtype=None,
-    weight_decay=1e-4,
-    mask=None,
-    maximum_of="raw",
-):
+    learning_rate: Scalar,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-8,
+    eps_root: Scalar = 0.0,
+    mu_dtype: DType | None = None,
+    weight_decay: Scalar = 1e-4,
+    mask: Mask = None,
+    maximum_of: str = "raw",
+) -> UpdateRule:
     """`amsgrad` with decoupled weight decay, as in `adamw`. As torch's AdamW(amsgrad=True)."""
     rule = scale_by_amsgradw(b1, b2, eps, eps_root, mu_dtype, maximum_of)
     return decayed(rule, learning_rate, weight_decay, mask)
 
 
-def scale_by_yogi(b1=0.9, b2=0.999, eps=1e-3, eps_root=0.0, initial_accumulator_value=1e-6):
+def scale_by_yogi(
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-3,
+    eps_root: Scalar = 0.0,
+    initial_accumulator_value: Scalar | str = 1e-6,
+) -> UpdateRule:
     """The direction of `yogi`."""
     if isinstance(initial_accumulator_value, str):
         first = choose("initial_accumulator_value", initial_accumulator_value, {"first": FromFirstGradient})
@@ -103,7 +134,13 @@ def scale_by_yogi(b1=0.9, b2=0.999, eps=1e-3, eps_root=0.0, initial_accumulator_
     return update_rule(Momentum(b1), moment, DivideByRoot(eps, eps_root))
 
 
-def yogi(learning_rate, b1=0.9, b2=0.999, eps=1e-3, initial_accumulator_value=1e-6):
+def yogi(
+    learning_rate: Scalar,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-3,
+    initial_accumulator_value: Scalar | str = 1e-6,
+) -> UpdateRule:
     """Yogi, additive control of the second moment (Zaheer et al., NeurIPS 2018).
 
         nu_t = nu_{t-1} - (1 - b2) sign(nu_{t-1} - |g_t|^2) |g_t|^2,    v_t = nu_t / (1 - b2^t)
@@ -121,12 +158,22 @@ def yogi(learning_rate, b1=0.9, b2=0.999, eps=1e-3, initial_accumulator_value=1e
     return rule.then(LearningRate(learning_rate))
 
 
-def scale_by_adabelief(b1=0.9, b2=0.999, eps=1e-16, eps_root=1e-16, *, nesterov=False):
+def scale_by_adabelief(
+    b1: Scalar = 0.9, b2: Scalar = 0.999, eps: Scalar = 1e-16, eps_root: Scalar = 1e-16, *, nesterov: bool = False
+) -> UpdateRule:
     """The direction of `adabelief` (Optax's `scale_by_belief`)."""
     return update_rule(momentum_of(b1, nesterov), Belief(b2, eps_root), DivideByRoot(eps))
 
 
-def adabelief(learning_rate, b1=0.9, b2=0.999, eps=1e-16, eps_root=1e-16, *, nesterov=False):
+def adabelief(
+    learning_rate: Scalar,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-16,
+    eps_root: Scalar = 1e-16,
+    *,
+    nesterov: bool = False,
+) -> UpdateRule:
     """AdaBelief, a step scaled by the belief in the gradient (Zhuang et al., arXiv:2010.07468).
 
         nu_t = b2 nu_{t-1} + (1 - b2) |g_t - mu_t|^2 + eps_root,    v_t = nu_t / (1 - b2^t)
@@ -137,7 +184,9 @@ def adabelief(learning_rate, b1=0.9, b2=0.999, eps=1e-16, eps_root=1e-16, *, nes
     return scale_by_adabelief(b1, b2, eps, eps_root, nesterov=nesterov).then(LearningRate(learning_rate))
 
 
-def scale_by_novograd(b1=0.9, b2=0.25, eps=1e-8, eps_root=0.0, weight_decay=0.0):
+def scale_by_novograd(
+    b1: Scalar = 0.9, b2: Scalar = 0.25, eps: Scalar = 1e-8, eps_root: Scalar = 0.0, weight_decay: Scalar = 0.0
+) -> UpdateRule:
     """The direction of `novograd`, its weight decay included: that is part of the momentum. eps is by default smaller, as Optax's."""
     return update_rule(
         LayerSecondMoment(b2),
@@ -148,7 +197,14 @@ def scale_by_novograd(b1=0.9, b2=0.25, eps=1e-8, eps_root=0.0, weight_decay=0.0)
     )
 
 
-def novograd(learning_rate, b1=0.9, b2=0.25, eps=1e-6, eps_root=0.0, weight_decay=0.0):
+def novograd(
+    learning_rate: Scalar,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.25,
+    eps: Scalar = 1e-6,
+    eps_root: Scalar = 0.0,
+    weight_decay: Scalar = 0.0,
+) -> UpdateRule:
     """NovoGrad, gradients normalised layer by layer (Ginsburg et al., arXiv:1905.11286).
 
         nu_t = b2 nu_{t-1} + (1 - b2) ||g_t||^2,    nu_1 = ||g_1||^2    (one number a leaf)
@@ -161,8 +217,15 @@ def novograd(learning_rate, b1=0.9, b2=0.25, eps=1e-6, eps_root=0.0, weight_deca
 
 
 def scale_by_adopt(
-    b1=0.9, b2=0.9999, eps=1e-6, mu_dtype=None, *, nesterov=False, use_clipping=True, clip_value_fn=fourth_root
-):
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.9999,
+    eps: Scalar = 1e-6,
+    mu_dtype: DType | None = None,
+    *,
+    nesterov: bool = False,
+    use_clipping: bool = True,
+    clip_value_fn: Scalar = fourth_root,
+) -> UpdateRule:
     """The direction of `adopt`."""
     rule = update_rule(
         DelayedSecondMoment(b2),
@@ -175,16 +238,16 @@ def scale_by_adopt(
 
 
 def adopt(
-    learning_rate,
-    b1=0.9,
-    b2=0.9999,
-    eps=1e-6,
-    mu_dtype=None,
+    learning_rate: Scalar,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.9999,
+    eps: Scalar = 1e-6,
+    mu_dtype: DType | None = None,
     *,
-    nesterov=False,
-    use_clipping=True,
-    clip_value_fn=fourth_root,
-):
+    nesterov: bool = False,
+    use_clipping: bool = True,
+    clip_value_fn: Scalar = fourth_root,
+) -> UpdateRule:
     """ADOPT, Adam that converges with any b2 (Taniguchi et al., arXiv:2411.02853).
 
         n_t  = clip(g_t / max(sqrt(nu_{t-1}), eps), -c_t, c_t),    c_t = (t - 1)^(1/4);    n_1 = 0

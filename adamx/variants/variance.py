@@ -1,6 +1,9 @@
 """Rules that divide by a variance, or adapt to one."""
 
-from adamx.rule import update_rule
+from __future__ import annotations
+
+from adamx.annotations import Mask, Scalar
+from adamx.rule import UpdateRule, update_rule
 from adamx.stages import (
     AdaptToVariance,
     ConditionalMoments,
@@ -35,13 +38,23 @@ __all__ = [
 ]
 
 
-def scale_by_centered_adam(b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0, *, debiased_mean=False):
+def scale_by_centered_adam(
+    b1: Scalar = 0.9, b2: Scalar = 0.999, eps: Scalar = 1e-8, eps_root: Scalar = 0.0, *, debiased_mean: bool = False
+) -> UpdateRule:
     """The direction of `centered_adam`."""
     second = DebiasedCentredSecondMoment if debiased_mean else CorrectedCentredSecondMoment
     return update_rule(Momentum(b1), second(b2), DivideByRoot(eps, eps_root))
 
 
-def centered_adam(learning_rate, b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0, *, debiased_mean=False):
+def centered_adam(
+    learning_rate: Scalar,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-8,
+    eps_root: Scalar = 0.0,
+    *,
+    debiased_mean: bool = False,
+) -> UpdateRule:
     """Adam divided by the standard deviation of the gradient, as centred RMSProp is (Graves, arXiv:1308.0850).
 
         nu_t = b2 (nu_{t-1} + (1 - b2) |g_t - mean_{t-1}|^2),    mean_t = b2 mean_{t-1} + (1 - b2) g_t
@@ -53,12 +66,20 @@ def centered_adam(learning_rate, b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0, *, de
     return rated(scale_by_centered_adam(b1, b2, eps, eps_root, debiased_mean=debiased_mean), learning_rate)
 
 
-def scale_by_acprop(b1=0.9, b2=0.999, eps=1e-16, eps_root=1e-16):
+def scale_by_acprop(b1: Scalar = 0.9, b2: Scalar = 0.999, eps: Scalar = 1e-16, eps_root: Scalar = 1e-16) -> UpdateRule:
     """The direction of `acprop` before weight decay."""
     return update_rule(RawMomentum(b1), DelayedBelief(b2, eps_root), NormaliseLaterGradients(eps), TakeGradient())
 
 
-def acprop(learning_rate, b1=0.9, b2=0.999, eps=1e-16, eps_root=1e-16, weight_decay=0.0, mask=None):
+def acprop(
+    learning_rate: Scalar,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-16,
+    eps_root: Scalar = 1e-16,
+    weight_decay: Scalar = 0.0,
+    mask: Mask = None,
+) -> UpdateRule:
     """ACProp, the gradient over the last step's root mean squared surprise (Zhuang et al., arXiv:2110.05454).
 
         u_t  = g_t / (sqrt(nu_{t-1} / (1 - b2^{t-1})) + eps),    u_1 = g_1
@@ -71,12 +92,12 @@ def acprop(learning_rate, b1=0.9, b2=0.999, eps=1e-16, eps_root=1e-16, weight_de
     return decayed(scale_by_acprop(b1, b2, eps, eps_root), learning_rate, weight_decay, mask)
 
 
-def scale_by_eadam(b1=0.9, b2=0.999, eps=1e-8):
+def scale_by_eadam(b1: Scalar = 0.9, b2: Scalar = 0.999, eps: Scalar = 1e-8) -> UpdateRule:
     """The direction of `eadam`."""
     return update_rule(Momentum(b1), FlooredSecondMoment(b2, eps), DivideByRoot(None))
 
 
-def eadam(learning_rate, b1=0.9, b2=0.999, eps=1e-8):
+def eadam(learning_rate: Scalar, b1: Scalar = 0.9, b2: Scalar = 0.999, eps: Scalar = 1e-8) -> UpdateRule:
     """Adam with eps added to the second moment in every step instead of to its root (Yuan & Gao, arXiv:2011.02150).
 
         nu_t = b2 nu_{t-1} + (1 - b2) |g_t|^2 + eps,    p_t = p_{t-1} - learning_rate m_t / sqrt(nu_t / (1 - b2^t))
@@ -86,12 +107,12 @@ def eadam(learning_rate, b1=0.9, b2=0.999, eps=1e-8):
     return rated(scale_by_eadam(b1, b2, eps), learning_rate)
 
 
-def scale_by_msvag(beta=0.9):
+def scale_by_msvag(beta: Scalar = 0.9) -> UpdateRule:
     """The direction of `msvag`."""
     return update_rule(MomentumAndVariance(beta), AdaptToVariance(beta))
 
 
-def msvag(learning_rate, beta=0.9):
+def msvag(learning_rate: Scalar, beta: Scalar = 0.9) -> UpdateRule:
     """M-SVAG, momentum scaled down where the gradient's variance is large (Balles & Hennig, arXiv:1705.07774).
 
         m_t, s_t: bias-corrected mean and variance of the gradient with decay rate beta
@@ -103,12 +124,14 @@ def msvag(learning_rate, beta=0.9):
     return rated(scale_by_msvag(beta), learning_rate)
 
 
-def scale_by_bcos(beta=0.9, eps=1e-6):
+def scale_by_bcos(beta: Scalar = 0.9, eps: Scalar = 1e-6) -> UpdateRule:
     """The direction of `bcos` before weight decay."""
     return update_rule(ConditionalMoments(beta), DivideByRoot(eps))
 
 
-def bcos(learning_rate, beta=0.9, eps=1e-6, weight_decay=0.1, mask=None):
+def bcos(
+    learning_rate: Scalar, beta: Scalar = 0.9, eps: Scalar = 1e-6, weight_decay: Scalar = 0.1, mask: Mask = None
+) -> UpdateRule:
     """BCOS in its conditional mode: Adam with no second slot (Jiang & Xiao, arXiv:2507.08963).
 
         v_t  = (3 beta^2 - 2 beta^3) |mu_{t-1}|^2 + (1 - beta)^2 |g_t|^2 + 2 beta (1 - beta)^2 mu_{t-1} g_t,    mu_0 = g_1
@@ -121,8 +144,16 @@ def bcos(learning_rate, beta=0.9, eps=1e-6, weight_decay=0.1, mask=None):
 
 
 def scale_by_kourkoutas(
-    b1=0.9, b2_min=0.88, b2_max=0.999, alpha=0.93, eps=1e-8, tiny_spike=1e-9, warmup=0, *, bias_correction="none"
-):
+    b1: Scalar = 0.9,
+    b2_min: Scalar = 0.88,
+    b2_max: Scalar = 0.999,
+    alpha: Scalar = 0.93,
+    eps: Scalar = 1e-8,
+    tiny_spike: Scalar = 1e-9,
+    warmup: Scalar = 0,
+    *,
+    bias_correction: str = "none",
+) -> UpdateRule:
     """The direction of `kourkoutas`."""
     first, second = choose(
         "bias_correction",
@@ -133,17 +164,17 @@ def scale_by_kourkoutas(
 
 
 def kourkoutas(
-    learning_rate,
-    b1=0.9,
-    b2_min=0.88,
-    b2_max=0.999,
-    alpha=0.93,
-    eps=1e-8,
-    tiny_spike=1e-9,
-    warmup=0,
+    learning_rate: Scalar,
+    b1: Scalar = 0.9,
+    b2_min: Scalar = 0.88,
+    b2_max: Scalar = 0.999,
+    alpha: Scalar = 0.93,
+    eps: Scalar = 1e-8,
+    tiny_spike: Scalar = 1e-9,
+    warmup: Scalar = 0,
     *,
-    bias_correction="none",
-):
+    bias_correction: str = "none",
+) -> UpdateRule:
     """Kourkoutas-beta, Adam with a b2 for each leaf that falls when its gradient spikes (Kassinos, arXiv:2508.12996).
 
         usual_t = alpha usual_{t-1} + (1 - alpha) ||g_t||,    r = ||g_t|| / (usual_t + tiny_spike),    sun = r / (1 + r)

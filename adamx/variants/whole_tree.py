@@ -1,6 +1,9 @@
 """Rules with sums over the whole tree, most of them in the place of a learning rate."""
 
-from adamx.rule import update_rule
+from __future__ import annotations
+
+from adamx.annotations import Mask, Scalar
+from adamx.rule import UpdateRule, update_rule
 from adamx.stages import (
     CoupledDecay,
     DAdaptation,
@@ -38,12 +41,21 @@ __all__ = [
 ]
 
 
-def scale_by_adai(b0=0.1, b2=0.99, eps=1e-3):
+def scale_by_adai(b0: Scalar = 0.1, b2: Scalar = 0.99, eps: Scalar = 1e-3) -> UpdateRule:
     """The direction of `adai` before weight decay."""
     return update_rule(InertiaMomentum(b0, b2, eps), TakeMomentum())
 
 
-def adai(learning_rate, b0=0.1, b2=0.99, eps=1e-3, weight_decay=0.0, mask=None, *, decoupled=False):
+def adai(
+    learning_rate: Scalar,
+    b0: Scalar = 0.1,
+    b2: Scalar = 0.99,
+    eps: Scalar = 1e-3,
+    weight_decay: Scalar = 0.0,
+    mask: Mask = None,
+    *,
+    decoupled: bool = False,
+) -> UpdateRule:
     """Adai, momentum with adaptive inertia in the place of an adaptive step (Xie et al., arXiv:2006.15815).
 
         g_t <- g_t + weight_decay p_{t-1}                                (decoupled: p_t = ... - learning_rate weight_decay p_{t-1})
@@ -58,12 +70,19 @@ def adai(learning_rate, b0=0.1, b2=0.99, eps=1e-3, weight_decay=0.0, mask=None, 
     return update_rule(where(CoupledDecay(weight_decay), mask), *direction, LearningRate(learning_rate))
 
 
-def scale_by_adams(b1=0.9, b2=0.999, eps=1e-8):
+def scale_by_adams(b1: Scalar = 0.9, b2: Scalar = 0.999, eps: Scalar = 1e-8) -> UpdateRule:
     """The direction of `adams` before weight decay: that of `adam`."""
     return update_rule(Momentum(b1), SecondMoment(b2), DivideByRoot(eps))
 
 
-def adams(learning_rate, b1=0.9, b2=0.999, eps=1e-8, weight_decay=1e-4, mask=None):
+def adams(
+    learning_rate: Scalar,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-8,
+    weight_decay: Scalar = 1e-4,
+    mask: Mask = None,
+) -> UpdateRule:
     """AdamS, AdamW with stable weight decay (Xie et al., arXiv:2011.11152).
 
         p_t = p_{t-1} - learning_rate (m_t / (sqrt(v_t) + eps) + weight_decay p_{t-1} / sqrt(mean(v_t)))
@@ -74,20 +93,20 @@ def adams(learning_rate, b1=0.9, b2=0.999, eps=1e-8, weight_decay=1e-4, mask=Non
 
 
 def prodigy(
-    learning_rate=1.0,
-    b1=0.9,
-    b2=0.999,
-    b3=None,
-    eps=1e-8,
-    d0=1e-6,
-    d_coef=1.0,
-    weight_decay=0.0,
-    growth_rate=None,
-    mask=None,
+    learning_rate: Scalar = 1.0,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    b3: Scalar | None = None,
+    eps: Scalar = 1e-8,
+    d0: Scalar = 1e-6,
+    d_coef: Scalar = 1.0,
+    weight_decay: Scalar = 0.0,
+    growth_rate: Scalar | None = None,
+    mask: Mask = None,
     *,
-    bias_correction=False,
-    safeguard_warmup=False,
-):
+    bias_correction: bool = False,
+    safeguard_warmup: bool = False,
+) -> UpdateRule:
     """Prodigy, AdamW that estimates its learning rate (Mishchenko & Defazio, arXiv:2306.06101).
 
         step = d learning_rate_t B,    B = sqrt(1 - b2^n) / (1 - b1^n) with bias_correction, else 1
@@ -112,17 +131,17 @@ def prodigy(
 
 
 def dadapt_adamw(
-    learning_rate=1.0,
-    b1=0.9,
-    b2=0.999,
-    eps=1e-8,
-    d0=1e-6,
-    growth_rate=None,
-    weight_decay=0.0,
-    mask=None,
+    learning_rate: Scalar = 1.0,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-8,
+    d0: Scalar = 1e-6,
+    growth_rate: Scalar | None = None,
+    weight_decay: Scalar = 0.0,
+    mask: Mask = None,
     *,
-    bias_correction=False,
-):
+    bias_correction: bool = False,
+) -> UpdateRule:
     """D-Adaptation for AdamW, which estimates its learning rate (Defazio & Mishchenko, arXiv:2301.07733).
 
         step = d learning_rate_t B,    B = sqrt(1 - b2^n) / (1 - b1^n) with bias_correction, else 1;    b3 = sqrt(b2)
@@ -143,7 +162,13 @@ def dadapt_adamw(
     )
 
 
-def dog(learning_rate=1.0, reps_rel=1e-6, eps=1e-8, weight_decay=0.0, mask=None):
+def dog(
+    learning_rate: Scalar = 1.0,
+    reps_rel: Scalar = 1e-6,
+    eps: Scalar = 1e-8,
+    weight_decay: Scalar = 0.0,
+    mask: Mask = None,
+) -> UpdateRule:
     """DoG, SGD with the distance over the gradients as its learning rate (Ivgi, Hinder & Carmon, arXiv:2302.12022).
 
         g_t <- g_t + weight_decay p_{t-1},    r_t = max(r_{t-1}, ||p_{t-1} - p_0||),    r_0 = reps_rel (1 + ||p_0||)
@@ -154,7 +179,7 @@ def dog(learning_rate=1.0, reps_rel=1e-6, eps=1e-8, weight_decay=0.0, mask=None)
     return update_rule(where(CoupledDecay(weight_decay), mask), DistanceOverGradients(learning_rate, reps_rel, eps))
 
 
-def dowg(learning_rate=1.0, eps=1e-4):
+def dowg(learning_rate: Scalar = 1.0, eps: Scalar = 1e-4) -> UpdateRule:
     """DoWG, DoG with gradients weighted by the distance (Khaled, Mishchenko & Jin, arXiv:2305.16284).
 
         r_t = max(r_{t-1}, ||p_{t-1} - p_0||^2),    r_0 = eps,    V_t = V_{t-1} + r_t ||g_t||^2
@@ -165,7 +190,9 @@ def dowg(learning_rate=1.0, eps=1e-4):
     return update_rule(DistanceOverWeightedGradients(learning_rate, eps))
 
 
-def polyak_sgd(max_learning_rate=1.0, scaling=1.0, f_min=0.0, eps=0.0):
+def polyak_sgd(
+    max_learning_rate: Scalar = 1.0, scaling: Scalar = 1.0, f_min: Scalar = 0.0, eps: Scalar = 0.0
+) -> UpdateRule:
     """SGD with Polyak's step size (Loizou et al., arXiv:2002.10542).
 
         p_t = p_{t-1} - scaling min((value - f_min) / (||g_t||^2 + eps), max_learning_rate) g_t

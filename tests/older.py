@@ -1,0 +1,21 @@
+"""The names that the tests use, in the versions before those that brought them: JAX 0.7, Optax 0.2.4."""
+
+import types
+
+import jax
+import optax
+
+
+def name_as_later():
+    """Gives what JAX and Optax have under other names those of later versions."""
+    if not hasattr(jax, "enable_x64"):
+        from jax._src import monitoring
+        from jax.experimental import enable_x64
+
+        jax.enable_x64, jax.set_mesh = enable_x64, jax.sharding.use_mesh
+        unregister = monitoring._unregister_event_duration_listener_by_callback
+        jax.monitoring.unregister_event_duration_listener = unregister
+    if not hasattr(optax, "tree"):
+        trees = {name.removeprefix("tree_"): function for name, function in vars(optax.tree_utils).items()}
+        optax.tree = types.SimpleNamespace(**trees, norm=optax.global_norm, scale=optax.tree_utils.tree_scalar_mul)
+        optax.partition = optax.multi_transform
