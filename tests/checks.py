@@ -13,6 +13,7 @@ import pytest
 from cases import CASES, build
 
 import adamx
+from adamx.execution import _Compiled
 
 each_rule = pytest.mark.parametrize("name", list(adamx.CATALOGUE))
 each_case = pytest.mark.parametrize("case", list(CASES))
@@ -93,19 +94,24 @@ def run(rule, params, grads):
     return params, state, updates
 
 
-cheaply = functools.partial(
+optimized = functools.partial(
     jax.jit,
     compiler_options={
-        "xla_cpu_use_fusion_emitters": False,
-        "xla_backend_optimization_level": 0,
-        "xla_llvm_disable_expensive_passes": True,
+        "xla_cpu_use_fusion_emitters": True,
+        "xla_backend_optimization_level": 3,
+        "xla_llvm_disable_expensive_passes": False,
     },
 )
-"""`jax.jit` with the machine code not optimized, which is most of what compiling takes: for what does not depend on the last bit."""
-run_cheaply = cheaply(run.__wrapped__)
+"""`jax.jit` as it is by default: the tests' other programs are not optimized (conftest.py). For what depends on the last bit."""
+OPTIMIZED_EAGERLY = {
+    "step": optimized(_Compiled.step.__wrapped__, static_argnums=0),
+    "join": optimized(_Compiled.join.__wrapped__),
+    "_group": optimized(_Compiled._group.__wrapped__, static_argnums=(0, 1, 2)),
+}
+"""What rules run that are called outside of jit, by the names that `execution._Compiled` has for it."""
 
 
-@cheaply
+@jax.jit
 def run_each(batch, params, grads):
     """`run` for each rule of a batch."""
     return jax.vmap(run, in_axes=(adamx.axes_of(batch), None, None))(batch, params, grads)

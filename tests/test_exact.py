@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases import CASES, build, reference_path
+from checks import optimized
 from reference import REFERENCE
 
 import adamx
@@ -76,7 +77,7 @@ def cut(x, leaves):
     return x if leaves == 1 else dict(enumerate(jnp.array_split(x, leaves)))
 
 
-@functools.partial(jax.jit, static_argnums=4)
+@functools.partial(optimized, static_argnums=4)
 def updates_of(rule, params, grads, further, leaves=1):
     """The updates at given parameters and gradients, both (kinds, steps, *shape), and further arguments of the steps by name."""
 

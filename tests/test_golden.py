@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from checks import optimized
 from reference import REFERENCE
 
 import adamx
@@ -87,7 +88,7 @@ def rule_of(case):
     return adamx.create(CASES[case]["rule"], **hyper)
 
 
-@jax.jit
+@optimized
 def update(rule, grads, state, params, more):
     return rule.update(grads, state, params, **more)
 

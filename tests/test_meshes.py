@@ -6,7 +6,7 @@ import re
 import jax
 import numpy as np
 import pytest
-from checks import NOT_EXPLICIT, assert_close, cheaply, each_plain_rule, normal, plain, rule_of
+from checks import NOT_EXPLICIT, assert_close, each_plain_rule, normal, plain, rule_of
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -40,11 +40,11 @@ def after_a_scan(rule, params):
 WAYS = {
     "eager": lambda rule, params: rule.init(params),
     "of abstract parameters": lambda rule, params: rule.init(abstract(params)),
-    "jit": lambda rule, params: cheaply(rule.init)(params),
+    "jit": lambda rule, params: jax.jit(rule.init)(params),
     "eval_shape": lambda rule, params: jax.eval_shape(rule.init, params),
     "eval_shape of abstract parameters": lambda rule, params: jax.eval_shape(rule.init, abstract(params)),
-    "init and scan in one program": lambda rule, params: cheaply(functools.partial(after_a_scan, rule))(params),
-    "init and update in one program": lambda rule, params: cheaply(
+    "init and scan in one program": lambda rule, params: jax.jit(functools.partial(after_a_scan, rule))(params),
+    "init and update in one program": lambda rule, params: jax.jit(
         lambda p: rule.update(p, rule.init(p), p)[1],
     )(params),
     "one update after another": lambda rule, params: rule.update(params, rule.init(params), params)[1],
@@ -93,10 +93,10 @@ def test_an_update_of_sharded_leaves_is_that_of_whole_ones_without_communication
         pytest.skip("for automatic axes only")
     mesh, rule = mesh_of(kind), rule_of(name)
     whole = {leaf: np.asarray(x) for leaf, x in placed(mesh).items()}
-    expected = cheaply(rule.update)(whole, rule.init(whole), whole)
+    expected = jax.jit(rule.update)(whole, rule.init(whole), whole)
     with jax.set_mesh(mesh):
         params = placed(mesh)
-        compiled = cheaply(rule.update).lower(params, rule.init(params), params).compile()
+        compiled = jax.jit(rule.update).lower(params, rule.init(params), params).compile()
         updates, state = compiled(params, rule.init(params), params)
     assert_close(jax.tree.map(np.asarray, (updates, state)), jax.tree.map(np.asarray, expected))
     if all(stage.elementwise for stage in rule.stages):

@@ -14,7 +14,6 @@ from checks import (
     assert_finite,
     assert_same,
     case_rule,
-    cheaply,
     description,
     each_plain_line,
     each_plain_rule,
@@ -57,7 +56,7 @@ def test_the_layout_is_the_same_compiled_or_not_and_before_and_after_updates(cas
     expected = description(state)
     assert not any(weak for _, _, weak in expected[1])
     assert description(rule.update(params, state, params)[1]) == expected
-    compiled = cheaply(lambda: (rule.init(params), rule.update(params, rule.init(params), params)[1]))
+    compiled = jax.jit(lambda: (rule.init(params), rule.update(params, rule.init(params), params)[1]))
     assert [description(state) for state in compiled()] == [expected, expected]
     abstract = jax.eval_shape(rule.init, params)
     assert description(abstract) == expected
@@ -70,7 +69,7 @@ def test_the_layout_is_the_same_compiled_or_not_and_before_and_after_updates(cas
 @each_plain_line
 def test_a_second_call_never_compiles_again(case):
     rule, params, grads = case_rule(case), tree(shapes=PAIR), tree(1, shapes=PAIR)
-    update = cheaply(rule.update)
+    update = jax.jit(rule.update)
     updates, state = update(grads, rule.init(params), params)
     updates, state = update(updates, state, optax.apply_updates(params, updates))
     assert update._cache_size() == 1
@@ -84,7 +83,7 @@ def test_parameters_and_state_can_be_donated_and_nothing_is_shared(name):
     assert len(set(buffers)) == len(buffers)
     expected = rule.update(grads, state, params)
 
-    @cheaply(donate_argnums=(0, 1))
+    @jax.jit(donate_argnums=(0, 1))
     def train(params, state):
         updates, state = rule.update(grads, state, params)
         return optax.apply_updates(params, updates), updates, state
@@ -110,7 +109,7 @@ def test_the_count_stays_at_its_maximum(name):
 def test_an_update_can_be_skipped_by_cond(name):
     rule, params, grads = rule_of(name), tree()["kernel"], tree(1)["kernel"]
 
-    @cheaply
+    @jax.jit
     def maybe(apply, grads, state):
         return jax.lax.cond(apply, lambda: rule.update(grads, state, params), lambda: (jnp.zeros_like(grads), state))
 
@@ -159,7 +158,7 @@ def test_extra_arguments_for_other_transformations_are_accepted(name):
 # Saving
 
 
-@cheaply
+@jax.jit
 def go_on(rule, params, state, grads):
     def step(carry, g):
         updates, state = rule.update(g, carry[1], carry[0])
@@ -197,7 +196,7 @@ def test_updates_and_slots_are_sharded_as_the_parameters(name):
         params = jax.device_put(params, split)
         grads = jax.device_put(grads, split)
         state = rule.init(params)
-        update = cheaply(rule.update)
+        update = jax.jit(rule.update)
         updates, after = update(grads, state, params)
         assert_close((updates, after), expected)
         update(grads, after, params)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from checks import PAIR, assert_close, assert_finite, assert_same, at, cheaply, each_plain_rule, rule_of, takes, tree
+from checks import PAIR, assert_close, assert_finite, assert_same, at, each_plain_rule, rule_of, takes, tree
 from flax import nnx
 from flax.training.train_state import TrainState
 
@@ -51,7 +51,7 @@ def test_optax_partition_gives_each_leaf_its_rule(name):
 def test_multi_steps_updates_with_the_mean_of_the_gradients(name):
     rule, params, grads = rule_of(name), tree()["kernel"], tree(1, steps=4)["kernel"]
     accumulated = optax.MultiSteps(rule, every_k_schedule=2)
-    update, state = cheaply(accumulated.update), accumulated.init(params)
+    update, state = jax.jit(accumulated.update), accumulated.init(params)
     for g in grads:
         updates, state = update(g, state, params)
     assert_close(updates, alone(rule, params, (grads[::2] + grads[1::2]) / 2, steps=2), rtol=1e-5)
@@ -61,7 +61,7 @@ def test_multi_steps_updates_with_the_mean_of_the_gradients(name):
 def test_apply_if_finite_skips_a_gradient_that_is_not(name):
     rule, params, grads = rule_of(name), tree()["kernel"], tree(1)["kernel"]
     wrapped = optax.apply_if_finite(rule, max_consecutive_errors=5)
-    update, state = cheaply(wrapped.update), wrapped.init(params)
+    update, state = jax.jit(wrapped.update), wrapped.init(params)
     updates, skipped = update(grads * jnp.nan, state, params)
     assert not np.any(updates)
     assert_same(skipped.inner_state, state.inner_state)
@@ -118,7 +118,7 @@ def test_hyperparameters_are_injected_under_vmap(name):
         return jax.lax.scan(step, state, grads)[1][-1]
 
     rates = jnp.array([0.01, 0.02])
-    together = cheaply(jax.vmap(last_update))(rates)
+    together = jax.jit(jax.vmap(last_update))(rates)
     for rate, updates in zip(rates, together, strict=True):
         # The step of Schedule-Free is a difference of parameters.
         rtol = 1e-5 if name == "schedule_free" else 1e-6
@@ -169,7 +169,7 @@ def test_names_defaults_and_order_of_arguments_are_optaxs(name):
 def test_a_train_state_steps_and_does_not_trace_again_for_an_equal_rule(name):
     params, grads = tree(shapes=PAIR), tree(1, shapes=PAIR)
 
-    @cheaply
+    @jax.jit
     def train(state, grads):
         return state.apply_gradients(grads=grads)
 
