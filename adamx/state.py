@@ -9,6 +9,7 @@ import numpy as np
 from jax.experimental.shard_alike import shard_alike
 
 from adamx.hyperparameters import at_count
+from adamx.meshes import axes_of_shape, sharding_of_slot
 from adamx.numerics import compute_dtype, real_dtype
 from adamx.storage import Float32
 
@@ -86,7 +87,7 @@ def init(stages, storages, params):
         columns = {slot.name: [] for slot in stage.slots}
         for (which,), p, p_dtype in zip(activity([stage], structure, leaves), leaves, of, strict=True):
             start = stage.start(p) if which and not isinstance(p, jax.ShapeDtypeStruct) else {}
-            for slot, shape in slots_at(stage, which, jnp.shape(p)):
+            for slot, shape in slots_at(stage, which, axes_of_shape(jnp.shape(p))):
                 dtype = slot_dtype(slot, p_dtype)
                 if slot.name in start:
                     # In a buffer of its own, or it could not be donated beside the parameters.
@@ -104,9 +105,9 @@ def init(stages, storages, params):
 
 
 def _filled(p, shape, dtype, value):
-    """An array of one number, sharded as the parameter if it has the parameter's shape."""
+    """An array of one number, sharded as the parameter in the axes that it has of the parameter."""
     if shape != jnp.shape(p):
-        return jnp.full_like(p, value, dtype, shape)
+        return jnp.full(tuple(map(int, shape)), value, dtype, device=sharding_of_slot(p, shape))
     full = jnp.full_like(p, value, dtype)
     # A compiled constant has no sharding of its own, where that is for XLA to find.
     return shard_alike(p, full)[1] if isinstance(p, jax.core.Tracer) else full
