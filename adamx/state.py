@@ -107,7 +107,13 @@ def init(stages, storages, params):
 def _filled(p, shape, dtype, value):
     """An array of one number, sharded as the parameter in the axes that it has of the parameter."""
     if shape != jnp.shape(p):
-        return jnp.full(tuple(map(int, shape)), value, dtype, device=sharding_of_slot(p, shape))
+        sharding, shape = sharding_of_slot(p, shape), tuple(map(int, shape))
+        # In a shard_map, only what is made of the parameter is as varied as it.
+        return (
+            jnp.full_like(p, value, dtype, shape)
+            if sharding is None
+            else jnp.full(shape, value, dtype, device=sharding)
+        )
     full = jnp.full_like(p, value, dtype)
     # A compiled constant has no sharding of its own, where that is for XLA to find.
     return shard_alike(p, full)[1] if isinstance(p, jax.core.Tracer) else full

@@ -20,16 +20,6 @@ each_case = pytest.mark.parametrize("case", list(CASES))
 first_with = {jax.tree.structure(build(case)): name for name, case in reversed(CASES.items())}
 each_line = pytest.mark.parametrize("case", sorted(first_with.values()))
 """The cases whose lines of stages differ; cases that differ in numbers only are one."""
-APART = {"muon", "polyak_sgd"}
-"""Rules that are a partition, and that cannot do without the loss: test_properties and test_apart see to them."""
-NOT_EXPLICIT = {"adafactor", "adam_mini", "came", "sm3", "soap"}
-"""Rules with slots that are sums over some axes of a leaf, for which an explicit sharding would have to be chosen."""
-plain = [name for name in adamx.CATALOGUE if name not in APART]
-each_plain_rule = pytest.mark.parametrize("name", plain)
-each_plain_case = pytest.mark.parametrize("case", [case for case in CASES if CASES[case].rule not in APART])
-each_plain_line = pytest.mark.parametrize(
-    "case", [n for n in sorted(first_with.values()) if CASES[n].rule not in APART]
-)
 SHAPES = {"kernel": (2, 3), "bias": (3,), "scale": ()}
 PAIR = {"kernel": (2, 3), "scale": ()}
 """Shapes of a tree that compiles sooner: a matrix and a scalar."""
@@ -60,6 +50,42 @@ def further(rule, grads):
     return {
         name: given[name] for stage in getattr(rule, "stages", ()) for name in (*stage.scalar_extras, *stage.extras)
     }
+
+
+def update(rule, grads, state, params=None):
+    """`rule.update` with the further arguments that the rule needs."""
+    return rule.update(grads, state, params, **further(rule, grads))
+
+
+def trace(rule, grads, state, params=None):
+    """`rule.trace` with the further arguments that the rule needs."""
+    return rule.trace(grads, state, params, **further(rule, grads))
+
+
+def step(rule, grads, state, params):
+    """`rule.step` with the further arguments that the rule needs."""
+    return rule.step(grads, state, params, **further(rule, grads))
+
+
+def updating(rule):
+    """`update` of the rule as a function of gradients, state and parameters."""
+    return functools.partial(update, rule)
+
+
+def states_in(state):
+    """The states of lines of stages in a state: itself, or those of the parts of a partition."""
+    return jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, adamx.RuleState))
+
+
+def slots_of_leaves(state):
+    """Leaf -> slot -> array, of a state for a dict of parameters."""
+    slots = {}
+    for own in states_in(state):
+        for slot, leaves in own.slots.items():
+            for leaf, x in leaves.items():
+                if not isinstance(x, optax.MaskedNode):
+                    slots.setdefault(leaf, {})[slot] = x
+    return slots
 
 
 def normal(shape, seed, dtype=np.float32):

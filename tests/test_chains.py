@@ -5,7 +5,7 @@ import pickle
 import jax
 import jax.numpy as jnp
 import optax
-from checks import assert_close, assert_same, each_plain_rule, raises, rule_of, tree
+from checks import assert_close, assert_same, each_rule, raises, rule_of, tree
 
 import adamx
 from adamx import DivideByRoot, LearningRate, SecondMoment, WiringError, probes
@@ -25,8 +25,8 @@ def chain_of(rule):
     )
 
 
-@each_plain_rule
-def test_trace_is_update_bit_for_bit(name):
+@each_rule
+def test_trace_is_update_bit_for_bit(name, optimizing):
     tx = adamx.chain(*chain_of(rule_of(name)).parts[:-1])
     params, grads = {"kernel": PARAMS["kernel"]}, {"kernel": GRADS["kernel"]}
     state = tx.init(params)

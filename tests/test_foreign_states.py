@@ -11,8 +11,8 @@ from checks import (
     assert_same,
     case_rule,
     description,
-    each_plain_line,
-    each_plain_rule,
+    each_line,
+    each_rule,
     plain,
     raises,
     rule_of,
@@ -45,7 +45,7 @@ def rules_by_layout():
     return lists
 
 
-@each_plain_rule
+@each_rule
 def test_the_state_of_another_rule(name):
     rule = rule_of(name)
     for others in rules_by_layout():
@@ -139,7 +139,7 @@ def test_a_count_or_scalar_of_another_kind(part, value, shown):
         rule.update(PARAMS, state._replace(**{part: value}))
 
 
-@each_plain_line
+@each_line
 def test_the_check_takes_what_belongs(case):
     rule, params = case_rule(case), PARAMS
     state = rule.init(params)
@@ -150,7 +150,7 @@ def test_the_check_takes_what_belongs(case):
 # float64 switched on and off
 
 
-@each_plain_rule
+@each_rule
 def test_the_state_is_the_same_whether_float64_is_enabled_or_not(name):
     rule, params = rule_of(name), PARAMS["kernel"]
     state = rule.init(params)
@@ -208,7 +208,7 @@ NO_ARRAYS = {
 
 
 @pytest.mark.parametrize("leaf", NO_ARRAYS)
-@each_plain_line
+@each_line
 def test_a_leaf_that_is_no_array_is_named(case, leaf):
     rule, (bad, shown) = case_rule(case), NO_ARRAYS[leaf]
     good = {"layer": {"a": jnp.ones(3), "b": jnp.ones(3)}}
@@ -241,7 +241,7 @@ class Checked:
         return cls(*children)
 
 
-@each_plain_line
+@each_line
 def test_nothing_but_leaves_is_put_into_nodes_that_check_their_children(case):
     rule, params = case_rule(case), {"n": Checked(jnp.ones(3), jnp.ones((2, 2)))}
     masked = rule

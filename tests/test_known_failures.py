@@ -15,7 +15,7 @@ from checks import (
     assert_same,
     at,
     description,
-    each_plain_rule,
+    each_rule,
     normal,
     optimized,
     rule_of,
@@ -56,7 +56,7 @@ def test_02_injected_hyperparameters_are_refused_in_bf16_and_exact_in_float32():
         assert_same((updates, injected_state.inner_state), (expected, state))
 
 
-@each_plain_rule
+@each_rule
 def test_03_a_zero_gradient_in_fp16_is_no_nan(name):
     """fp16 with an exactly-zero gradient: NaN in 20 of 27 optimizers."""
     params = tree()["kernel"].astype(jnp.float16)
@@ -69,7 +69,7 @@ def test_03_a_zero_gradient_in_fp16_is_no_nan(name):
         assert_finite((updates, state))
 
 
-@each_plain_rule
+@each_rule
 def test_04_the_state_keeps_its_dtypes_under_mixed_precision(name):
     """bf16 parameters with float32 gradients: a state dtype changes after the first update: second compile, scan error."""
     rule, params = rule_of(name), bfloat16(tree())
@@ -103,7 +103,7 @@ def test_06_a_bf16_parameter_moves_by_steps_below_its_resolution():
     assert x.std() < 0.05
 
 
-@each_plain_rule
+@each_rule
 def test_07_a_none_gradient_keeps_the_slots(name):
     """A None gradient for a leaf with state raises in most optimizers, and drops the state in others."""
     rule, params = rule_of(name), tree(shapes=PAIR)
@@ -114,7 +114,7 @@ def test_07_a_none_gradient_keeps_the_slots(name):
     assert_same([s["kernel"] for s in after.slots.values()], [s["kernel"] for s in state.slots.values()])
 
 
-@each_plain_rule
+@each_rule
 def test_08_everything_can_be_donated_and_a_first_gradient_of_zero_is_harmless(name):
     """prodigy and madgrad alias parameters in their state: donating both crashes; zeros first make NaN for ever."""
     rule, params = rule_of(name), tree(shapes=PAIR)
@@ -125,7 +125,7 @@ def test_08_everything_can_be_donated_and_a_first_gradient_of_zero_is_harmless(n
     assert np.any(params["kernel"] != tree()["kernel"])
 
 
-@each_plain_rule
+@each_rule
 def test_09_a_checkpoint_fits_whether_the_learning_rate_was_a_number_or_a_schedule(name):
     """The state's tree depends on float against schedule learning rate: old checkpoints break."""
     params, grads, schedule = tree(shapes=PAIR), tree(1, shapes=PAIR), optax.constant_schedule(1e-2)
@@ -260,7 +260,7 @@ def test_17_states_come_back_in_the_dtypes_they_were_saved_in():
     assert description(rule.update(params, resumed, params)[1]) == description(state)
 
 
-@each_plain_rule
+@each_rule
 def test_18_a_meta_gradient_through_zero_gradients_is_finite(name):
     """The root of nu has infinite slope at 0: meta-gradients through the first steps are NaN unless eps_root > 0."""
     rule = rule_of(name, eps_root=0.0)

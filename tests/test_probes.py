@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from checks import assert_same, each_plain_rule, tree
+from checks import assert_same, each_rule, tree
 
 import adamx
 from adamx import probes
@@ -15,7 +15,7 @@ from adamx import probes
 PARAMS, GRADS = tree(), tree(1)
 
 
-@each_plain_rule
+@each_rule
 def test_every_rule_is_probed_in_a_scan_and_its_state_stays_its_own(name):
     rule = adamx.create(name, 0.01)
     probed = probes.probe(rule)

@@ -226,7 +226,7 @@ INTEGERS = ("channel_axis", "max_precond_dim", "min_dim_size_to_factor", "ns_ste
 
 @each_rule
 def test_injected_hyperparameters_give_the_plain_rule_bit_for_bit(name):
-    params, grads = tree(), tree(1, steps=20)
+    params, grads = tree(shapes=PAIR), tree(1, steps=20, shapes=PAIR)
     constructor = adamx.CATALOGUE[name].constructor
     structure = [argument for argument in INTEGERS if takes(constructor, argument)]
     injected = optax.inject_hyperparams(constructor, static_args=structure)(1e-2)

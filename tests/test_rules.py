@@ -12,8 +12,8 @@ from checks import (
     assert_close,
     assert_same,
     case_rule,
-    each_plain_case,
-    each_plain_rule,
+    each_case,
+    each_rule,
     rule_of,
     run,
     takes,
@@ -67,7 +67,7 @@ def test_every_mu_dtype_reaches_every_momentum(name):
 # Steps
 
 
-@each_plain_case
+@each_case
 def test_a_step_is_update_and_apply(case):
     rule, params, grads = case_rule(case), tree()["kernel"], tree(1)["kernel"]
     state = rule.init(params)
@@ -105,8 +105,8 @@ def test_a_step_leaves_what_is_masked_out_as_it_is():
 # Looking inside, batching, chaining
 
 
-@each_plain_rule
-def test_signals_show_the_moments_and_leave_the_update_as_it_is(name):
+@each_rule
+def test_signals_show_the_moments_and_leave_the_update_as_it_is(name, optimizing):
     rule, params, grads = rule_of(name), tree(shapes=PAIR), tree(1, shapes=PAIR)
     updates, state, signals = rule.trace(grads, rule.init(params), params)
     # QHAdam's mixture is rounded as its loop is fused.

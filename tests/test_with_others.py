@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from checks import PAIR, assert_close, assert_finite, assert_same, at, each_plain_rule, rule_of, takes, tree
+from checks import PAIR, assert_close, assert_finite, assert_same, at, each_rule, rule_of, takes, tree
 from flax import nnx
 from flax.training.train_state import TrainState
 
@@ -22,7 +22,7 @@ def alone(rule, leaf, grads, steps=1):
     return updates
 
 
-@each_plain_rule
+@each_rule
 def test_optax_masked_leaves_the_other_leaves_alone(name):
     rule, params, grads = rule_of(name), tree(), tree(1)
     wrapped = optax.masked(rule, {"kernel": True, "bias": False, "scale": True})
@@ -35,7 +35,7 @@ def test_optax_masked_leaves_the_other_leaves_alone(name):
     assert jax.tree.structure(after) == jax.tree.structure(state)
 
 
-@each_plain_rule
+@each_rule
 def test_optax_partition_gives_each_leaf_its_rule(name):
     rule, params, grads = rule_of(name), tree(), tree(1)
     parts = optax.partition(
@@ -47,7 +47,7 @@ def test_optax_partition_gives_each_leaf_its_rule(name):
     assert_same(updates["bias"], -0.5 * grads["bias"])
 
 
-@each_plain_rule
+@each_rule
 def test_multi_steps_updates_with_the_mean_of_the_gradients(name):
     rule, params, grads = rule_of(name), tree()["kernel"], tree(1, steps=4)["kernel"]
     accumulated = optax.MultiSteps(rule, every_k_schedule=2)
@@ -57,7 +57,7 @@ def test_multi_steps_updates_with_the_mean_of_the_gradients(name):
     assert_close(updates, alone(rule, params, (grads[::2] + grads[1::2]) / 2, steps=2), rtol=1e-5)
 
 
-@each_plain_rule
+@each_rule
 def test_apply_if_finite_skips_a_gradient_that_is_not(name):
     rule, params, grads = rule_of(name), tree()["kernel"], tree(1)["kernel"]
     wrapped = optax.apply_if_finite(rule, max_consecutive_errors=5)
@@ -68,7 +68,7 @@ def test_apply_if_finite_skips_a_gradient_that_is_not(name):
     assert_close(update(grads, skipped, params)[0], rule.update(grads, rule.init(params), params)[0])
 
 
-@each_plain_rule
+@each_rule
 def test_optax_finds_and_sets_parts_of_the_state(name):
     rule, params = rule_of(name), tree()
     state = rule.init(params)
@@ -78,7 +78,7 @@ def test_optax_finds_and_sets_parts_of_the_state(name):
         assert_same(optax.tree.set(state, **{slot: params}).slots[slot], params)
 
 
-@each_plain_rule
+@each_rule
 def test_tree_map_params_reaches_every_slot_and_nothing_else(name):
     rule, params = rule_of(name), tree()
     state = rule.init(params)
@@ -88,7 +88,7 @@ def test_tree_map_params_reaches_every_slot_and_nothing_else(name):
     assert jax.tree.structure(marked) == jax.tree.structure(state)
 
 
-@each_plain_rule
+@each_rule
 def test_schedule_free_averages_a_rule(name):
     rule, params, grads = rule_of(name), tree()["kernel"], tree(1)["kernel"]
     wrapped = optax.contrib.schedule_free(rule, learning_rate=1e-2)
@@ -104,7 +104,7 @@ def test_schedule_free_gives_the_same_around_optaxs_sgd_and_ours():
     assert_close(ours.update(grads, ours.init(params), params)[0], theirs.update(grads, theirs.init(params), params)[0])
 
 
-@each_plain_rule
+@each_rule
 def test_hyperparameters_are_injected_under_vmap(name):
     params, grads = tree()["bias"], tree(1, steps=3)["bias"]
     constructor = adamx.CATALOGUE[name].constructor
@@ -150,7 +150,7 @@ OTHER_DEFAULTS = {("adadelta", "learning_rate"), ("adan", "eps_root"), ("adopt",
 OTHER_DEFAULTS |= {("lars", "weight_decay_mask"), ("lars", "trust_ratio_mask")}
 
 
-@each_plain_rule
+@each_rule
 def test_names_defaults_and_order_of_arguments_are_optaxs(name):
     theirs = getattr(optax, name, None) or getattr(optax.contrib, name, None)
     if theirs is None or name in CONTRIB:
@@ -165,7 +165,7 @@ def test_names_defaults_and_order_of_arguments_are_optaxs(name):
         assert (name, argument) in OTHER_DEFAULTS or ours[argument].default == theirs[argument].default
 
 
-@each_plain_rule
+@each_rule
 def test_a_train_state_steps_and_does_not_trace_again_for_an_equal_rule(name):
     params, grads = tree(shapes=PAIR), tree(1, shapes=PAIR)
 
