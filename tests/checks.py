@@ -21,6 +21,8 @@ first_with = {jax.tree.structure(build(case)): name for name, case in reversed(C
 each_line = pytest.mark.parametrize("case", sorted(first_with.values()))
 """The cases whose lines of stages differ; cases that differ in numbers only are one."""
 SHAPES = {"kernel": (2, 3), "bias": (3,), "scale": ()}
+INTEGERS = ("channel_axis", "max_precond_dim", "min_dim_size_to_factor", "ns_steps")
+"""Arguments that are structure: Optax has to be told, as it takes every number for a hyperparameter."""
 PAIR = {"kernel": (2, 3), "scale": ()}
 """Shapes of a tree that compiles sooner: a matrix and a scalar."""
 
@@ -34,6 +36,12 @@ def case_rule(case, learning_rate=None, **hyperparameters):
 def of_matrices(rule):
     """The rule, or that of the matrices if it is a partition."""
     return rule.parts["matrix"] if hasattr(rule, "parts") else rule
+
+
+def line_of(name, shapes=SHAPES):
+    """The rule and the shapes of a tree that it takes; of a partition, the rule of the matrices and the kernel."""
+    rule = case_rule(name)
+    return (of_matrices(rule), {"kernel": shapes["kernel"]} if hasattr(rule, "parts") else shapes)
 
 
 rule_of = case_rule
@@ -50,6 +58,11 @@ def further(rule, grads):
     return {
         name: given[name] for stage in getattr(rule, "stages", ()) for name in (*stage.scalar_extras, *stage.extras)
     }
+
+
+def further_numbers(rule):
+    """Those of the further arguments that are one number: for wrappers that do not mask trees."""
+    return {name: value for name, value in further(rule, None).items() if name == "value"}
 
 
 def update(rule, grads, state, params=None):

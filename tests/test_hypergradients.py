@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases import CASES, build
-from checks import assert_finite, further, plain
+from checks import assert_finite, update
 
 import adamx
 
@@ -27,7 +27,7 @@ NOT_SMOOTH = {"adams", "amos", "dadapt_adamw", "prodigy", "soap", "stable_adamw"
 """Rules with a maximum, a first estimate or a basis, of which a derivative is one-sided or taken for constant."""
 CURVED = {"adagc", "bcos", "stable_spam"}
 """Rules whose difference quotients are as inexact as that."""
-DIFFERENTIATED = [name for name in [*plain, *OPTIONS] if name not in WITH_DECAY_ONLY]
+DIFFERENTIATED = [name for name in [*adamx.CATALOGUE, *OPTIONS] if name not in WITH_DECAY_ONLY]
 
 
 def end_of_run(rule, params, grads):
@@ -35,7 +35,7 @@ def end_of_run(rule, params, grads):
 
     def step(carry, g):
         params, state = carry
-        updates, state = rule.update(g, state, params, **further(rule, g))
+        updates, state = update(rule, g, state, params)
         return (params + updates, state), None
 
     (params, _), _ = jax.lax.scan(step, (params, rule.init(params)), grads)

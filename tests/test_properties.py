@@ -11,6 +11,7 @@ import pytest
 from absl.testing import parameterized
 from cases import CASES
 from checks import (
+    INTEGERS,
     PAIR,
     assert_close,
     assert_finite,
@@ -218,10 +219,6 @@ def test_a_rule_reads_as_its_line_of_stages(case):
 def has_schedule(rule):
     leaves = jax.tree.leaves(rule, is_leaf=lambda x: isinstance(x, Scheduled))
     return any(isinstance(leaf, Scheduled) for leaf in leaves)
-
-
-INTEGERS = ("channel_axis", "max_precond_dim", "min_dim_size_to_factor", "ns_steps")
-"""Arguments that are structure: Optax has to be told, as it takes every number for a hyperparameter."""
 
 
 @each_rule
