@@ -21,6 +21,7 @@ TESTS = {
     "test_hypergradients": "test_hypergradients_at_a_decay_rate_of_zero_are_one_sided_differences",
     "test_identities": "test_the_first_step_of_adam_is_the_learning_rate_times_the_sign",
     "test_known_failures": "test_10_float0_gradients_and_integer_parameters_are_refused_by_name test_12_amsgrad_is_torchs",
+    "test_limits": "test_where_all_signs_agree_grams_is_adam",
     "test_lines": "test_every_public_stage_is_among_those_tested_here test_a_line_is_extended_edited_and_inserted_into",
     "test_looking": "test_problem_errors test_a_failed_write_leaves_the_old_file_and_no_other",
     "test_measures": "test_measures_are_what_their_names_say",

@@ -110,8 +110,25 @@ SCALE_FREE = {
     "lion": adamx.lion(0.1),
     "lamb": adamx.lamb(0.1, eps=0.0),
     "novograd": adamx.novograd(0.1, eps=0.0),
+    "adam_atan2": adamx.adam_atan2(0.1),
+    "adamod": adamx.adamod(0.1, eps=0.0),
+    "adapnm": adamx.adapnm(0.1, eps=0.0),
+    "bcos": adamx.bcos(0.1, eps=0.0),
+    "centered_adam": adamx.centered_adam(0.1, eps=0.0),
+    "focus": adamx.focus(0.1),
+    "grams": adamx.grams(0.1, eps=0.0),
+    "grokfast_adamw": adamx.grokfast_adamw(0.1, eps=0.0),
+    "kourkoutas": adamx.kourkoutas(0.1, eps=0.0, tiny_spike=0.0),
+    "laprop": adamx.laprop(0.1, eps=0.0),
+    "lars": adamx.lars(0.1),
+    "padam": adamx.padam(0.1, eps=0.0, partial=0.5),
+    "qhadam": adamx.qhadam(0.1, eps=0.0),
+    "signum": adamx.signum(0.1),
+    "simplified_ademamix": adamx.simplified_ademamix(0.1, eps=0.0),
+    "stable_adamw": adamx.stable_adamw(0.1, eps=0.0),
+    "tiger": adamx.tiger(0.1),
 }
-OF_A_WHOLE_LEAF = ("lamb", "novograd")
+OF_A_WHOLE_LEAF = ("kourkoutas", "lamb", "lars", "novograd", "stable_adamw")
 
 
 @pytest.mark.parametrize("name", SCALE_FREE)
