@@ -3,7 +3,7 @@
 RULE = "adan"
 """Of the tests of every rule, or of every case, those of this one: it has three averages, a decay and all of the arguments."""
 
-OF_ALL_RULES = {"test_exact_in_float32"}
+OF_ALL_RULES = {"test_exact_in_float64"}
 """Tests that run for the default of every rule."""
 
 # File -> tests that run whole.
