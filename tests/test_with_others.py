@@ -21,7 +21,6 @@ from checks import (
     states_in,
     takes,
     tree,
-    update,
 )
 from flax import nnx
 from flax.training.train_state import TrainState
@@ -33,7 +32,7 @@ def alone(rule, leaf, grads, steps=1):
     """Updates of one leaf by the rule alone, on fixed parameters."""
     state = rule.init(leaf)
     for step in range(steps):
-        updates, state = update(rule, at(grads, step), state, leaf)
+        updates, state = rule.update(at(grads, step), state, leaf, **further_numbers(rule))
     return updates
 
 
