@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adamx.hyperparameters import at_count
+from adamx.meshes import axes_of_shape, sharding_of_slot
 from adamx.numerics import compute_dtype, real_dtype
 from adamx.storage import Float32
 
@@ -98,7 +99,7 @@ def init(stages, storages, params):
         active = activity([stage], structure, leaves)
         for (which,), (path, p), p_dtype in zip(active, with_paths, of, strict=True):
             start = stage.start(p) if which and not isinstance(p, jax.ShapeDtypeStruct) else {}
-            for slot, shape in slots_at(stage, which, jnp.shape(p)):
+            for slot, shape in slots_at(stage, which, axes_of_shape(jnp.shape(p))):
                 dtype = slot_dtype(slot, p_dtype)
                 if slot.name in start:
                     # In a buffer of its own, or it could not be donated beside the parameters.
@@ -116,9 +117,15 @@ def init(stages, storages, params):
 
 
 def _filled(p, shape, dtype, value):
-    """An array of one number, sharded as the parameter if it has the parameter's shape."""
+    """An array of one number, sharded as the parameter in the axes that it has of the parameter."""
     if shape != jnp.shape(p):
-        return jnp.full_like(p, value, dtype, shape)
+        sharding, shape = sharding_of_slot(p, shape), tuple(map(int, shape))
+        # In a shard_map, only what is made of the parameter is as varied as it.
+        return (
+            jnp.full_like(p, value, dtype, shape)
+            if sharding is None
+            else jnp.full(shape, value, dtype, device=sharding)
+        )
     full = jnp.full_like(p, value, dtype)
     if not isinstance(p, jax.core.Tracer):
         return full

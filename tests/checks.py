@@ -13,23 +13,16 @@ import pytest
 from cases import CASES, build
 
 import adamx
+from adamx.execution import _Compiled
 
 each_rule = pytest.mark.parametrize("name", list(adamx.CATALOGUE))
 each_case = pytest.mark.parametrize("case", list(CASES))
 first_with = {jax.tree.structure(build(case)): name for name, case in reversed(CASES.items())}
 each_line = pytest.mark.parametrize("case", sorted(first_with.values()))
 """The cases whose lines of stages differ; cases that differ in numbers only are one."""
-APART = {"muon", "polyak_sgd"}
-"""Rules that are a partition, and that cannot do without the loss: test_properties and test_apart see to them."""
-NOT_EXPLICIT = {"adafactor", "adam_mini", "came", "sm3", "soap"}
-"""Rules with slots that are sums over some axes of a leaf, for which an explicit sharding would have to be chosen."""
-plain = [name for name in adamx.CATALOGUE if name not in APART]
-each_plain_rule = pytest.mark.parametrize("name", plain)
-each_plain_case = pytest.mark.parametrize("case", [case for case in CASES if CASES[case].rule not in APART])
-each_plain_line = pytest.mark.parametrize(
-    "case", [n for n in sorted(first_with.values()) if CASES[n].rule not in APART]
-)
 SHAPES = {"kernel": (2, 3), "bias": (3,), "scale": ()}
+INTEGERS = ("channel_axis", "max_precond_dim", "min_dim_size_to_factor", "ns_steps")
+"""Arguments that are structure: Optax has to be told, as it takes every number for a hyperparameter."""
 PAIR = {"kernel": (2, 3), "scale": ()}
 """Shapes of a tree that compiles sooner: a matrix and a scalar."""
 
@@ -43,6 +36,12 @@ def case_rule(case, learning_rate=None, **hyperparameters):
 def of_matrices(rule):
     """The rule, or that of the matrices if it is a partition."""
     return rule.parts["muon"] if hasattr(rule, "parts") else rule
+
+
+def line_of(name, shapes=SHAPES):
+    """The rule and the shapes of a tree that it takes; of a partition, the rule of the matrices and the kernel."""
+    rule = case_rule(name)
+    return (of_matrices(rule), {"kernel": shapes["kernel"]} if hasattr(rule, "parts") else shapes)
 
 
 rule_of = case_rule
@@ -59,6 +58,47 @@ def further(rule, grads):
     return {
         name: given[name] for stage in getattr(rule, "stages", ()) for name in (*stage.scalar_extras, *stage.extras)
     }
+
+
+def further_numbers(rule):
+    """Those of the further arguments that are one number: for wrappers that do not mask trees."""
+    return {name: value for name, value in further(rule, None).items() if name == "value"}
+
+
+def update(rule, grads, state, params=None):
+    """`rule.update` with the further arguments that the rule needs."""
+    return rule.update(grads, state, params, **further(rule, grads))
+
+
+def trace(rule, grads, state, params=None):
+    """`rule.trace` with the further arguments that the rule needs."""
+    return rule.trace(grads, state, params, **further(rule, grads))
+
+
+def step(rule, grads, state, params):
+    """`rule.step` with the further arguments that the rule needs."""
+    return rule.step(grads, state, params, **further(rule, grads))
+
+
+def updating(rule):
+    """`update` of the rule as a function of gradients, state and parameters."""
+    return functools.partial(update, rule)
+
+
+def states_in(state):
+    """The states of lines of stages in a state: itself, or those of the parts of a partition."""
+    return jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, adamx.RuleState))
+
+
+def slots_of_leaves(state):
+    """Leaf -> slot -> array, of a state for a dict of parameters."""
+    slots = {}
+    for own in states_in(state):
+        for slot, leaves in own.slots.items():
+            for leaf, x in leaves.items():
+                if not isinstance(x, optax.MaskedNode):
+                    slots.setdefault(leaf, {})[slot] = x
+    return slots
 
 
 def normal(shape, seed, dtype=np.float32):
@@ -93,20 +133,25 @@ def run(rule, params, grads):
     return params, state, updates
 
 
-cheaply = functools.partial(
+optimized = functools.partial(
     jax.jit,
     compiler_options={
         # JAX 0.12 has this option no more.
-        **({"xla_cpu_use_fusion_emitters": False} if jax.__version_info__ < (0, 12) else {}),
-        "xla_backend_optimization_level": 0,
-        "xla_llvm_disable_expensive_passes": True,
+        **({"xla_cpu_use_fusion_emitters": True} if jax.__version_info__ < (0, 12) else {}),
+        "xla_backend_optimization_level": 3,
+        "xla_llvm_disable_expensive_passes": False,
     },
 )
-"""`jax.jit` with the machine code not optimized, which is most of what compiling takes: for what does not depend on the last bit."""
-run_cheaply = cheaply(run.__wrapped__)
+"""`jax.jit` as it is by default: the tests' other programs are not optimized (conftest.py). For what depends on the last bit."""
+OPTIMIZED_EAGERLY = {
+    "step": optimized(_Compiled.step.__wrapped__, static_argnums=0),
+    "join": optimized(_Compiled.join.__wrapped__),
+    "_group": optimized(_Compiled._group.__wrapped__, static_argnums=(0, 1, 2)),
+}
+"""What rules run that are called outside of jit, by the names that `execution._Compiled` has for it."""
 
 
-@cheaply
+@jax.jit
 def run_each(batch, params, grads):
     """`run` for each rule of a batch."""
     return jax.vmap(run, in_axes=(adamx.axes_of(batch), None, None))(batch, params, grads)

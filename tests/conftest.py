@@ -1,4 +1,4 @@
-"""Eight CPU devices for the sharding tests; strict promotion of dtypes and ranks everywhere; which tests are quick."""
+"""Eight CPU devices for the sharding tests; programs that compile quickly; which tests are quick."""
 
 import gc
 import itertools
@@ -7,7 +7,15 @@ import pathlib
 
 import pytest
 
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+FLAGS = {
+    "xla_force_host_platform_device_count": 8,
+    # Machine code is not optimized, which is most of what compiling takes, but where `checks.optimized` asks for it.
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+    "xla_cpu_use_fusion_emitters": False,
+    "xla_cpu_parallel_codegen_split_count": 1,
+}
+os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *(f"--{k}={v}" for k, v in FLAGS.items())])
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 from older import name_as_later  # noqa: E402  (JAX reads the environment when it is imported)
@@ -27,6 +35,19 @@ def pytest_collection_modifyitems(items):
         values = item.callspec.params.values() if hasattr(item, "callspec") else item.name.split("'")[1:2]
         if is_quick(item.path.stem, test, values, adamx.CATALOGUE, CASES):
             item.add_marker(pytest.mark.quick)
+
+
+@pytest.fixture
+def optimizing(monkeypatch):
+    """All programs of a test are optimized, also those of chex, and those of rules that are called outside of any."""
+    import jax
+    from checks import OPTIMIZED_EAGERLY, optimized
+
+    from adamx.execution import _Compiled
+
+    monkeypatch.setattr(jax, "jit", optimized)
+    for name, program in OPTIMIZED_EAGERLY.items():
+        monkeypatch.setattr(_Compiled, name, staticmethod(program))
 
 
 MAPS = pathlib.Path("/proc/self/maps")

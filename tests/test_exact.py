@@ -4,7 +4,6 @@ What is compared are updates. The rule is fed the reference's parameters at ever
 step does not reach the next one through the parameters, and rounding of the parameters, which is not the rule's, does not count.
 """
 
-import functools
 import inspect
 
 import jax
@@ -12,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases import CASES, build, reference_path
+from checks import optimized
 from reference import REFERENCE
 
 import adamx
@@ -76,7 +76,6 @@ def cut(x, leaves):
     return x if leaves == 1 else dict(enumerate(jnp.array_split(x, leaves)))
 
 
-@functools.partial(jax.jit, static_argnums=4)
 def updates_of(rule, params, grads, further, leaves=1):
     """The updates at given parameters and gradients, both (kinds, steps, *shape), and further arguments of the steps by name."""
 
@@ -89,6 +88,14 @@ def updates_of(rule, params, grads, further, leaves=1):
         return jax.lax.scan(step, rule.init(cut(params[0], leaves)), (params, grads, further))[1]
 
     return jax.vmap(of_kind)(params, grads, further)
+
+
+PROGRAMS = {
+    np.float32: optimized(updates_of, static_argnums=4),
+    np.float64: jax.jit(updates_of, static_argnums=4),
+    np.complex64: jax.jit(updates_of, static_argnums=4),
+}
+"""`updates_of` in each dtype: as it is used where the last bits count."""
 
 
 def assert_exact(case, dtype, tolerance, params=PARAMS, grads=GRADS, skipped=(), **hyper):
@@ -104,7 +111,7 @@ def assert_exact(case, dtype, tolerance, params=PARAMS, grads=GRADS, skipped=(),
     expected = after - before
     further = {} if name is None else {name: given.astype(np.finfo(dtype).dtype)}
     rule = build(case, **hyper)
-    actual = np.asarray(updates_of(rule, before.astype(dtype), grads.astype(dtype), further, case.leaves))
+    actual = np.asarray(PROGRAMS[dtype](rule, before.astype(dtype), grads.astype(dtype), further, case.leaves))
     assert actual.dtype == dtype
     # The reference rounds its parameters to float64; the difference of two of them is as uncertain as that.
     rounding = 4 * np.finfo(np.float64).eps * np.max(np.abs(after))

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from checks import optimized
 from reference import REFERENCE
 
 import adamx
@@ -87,9 +88,12 @@ def rule_of(case):
     return adamx.create(CASES[case]["rule"], **hyper)
 
 
-@jax.jit
 def update(rule, grads, state, params, more):
     return rule.update(grads, state, params, **more)
+
+
+UPDATES = {np.float32: optimized(update), np.float64: jax.jit(update)}
+"""`update` in each dtype: as it is used where the last bits count."""
 
 
 def run(rule, dtype, case=None, shown=lambda rule, state, params: params):
@@ -104,7 +108,7 @@ def run(rule, dtype, case=None, shown=lambda rule, state, params: params):
     for step in range(STEPS[-1]):
         seen = {leaf: p.astype(dtype) for leaf, p in params.items()}
         more = jax.tree.map(lambda x: np.asarray(x, dtype), further(case, step)) if case else {}
-        updates, state = update(rule, {leaf: cast[leaf][step] for leaf in LEAVES}, state, seen, more)
+        updates, state = UPDATES[dtype](rule, {leaf: cast[leaf][step] for leaf in LEAVES}, state, seen, more)
         params = {leaf: params[leaf] + np.asarray(updates[leaf], np.float64) for leaf in LEAVES}
         if step + 1 in STEPS:
             for leaf in LEAVES:

@@ -1,5 +1,6 @@
 """What users of other libraries run into, a numbered list: one test for each entry sets the situation up and shows it to be harmless."""
 
+import functools
 import pickle
 import re
 
@@ -14,13 +15,17 @@ from checks import (
     assert_finite,
     assert_same,
     at,
-    cheaply,
     description,
-    each_plain_rule,
+    each_rule,
     normal,
+    optimized,
     rule_of,
     run,
+    slots_of_leaves,
+    step,
     tree,
+    update,
+    updating,
 )
 
 import adamx
@@ -48,35 +53,35 @@ def test_02_injected_hyperparameters_are_refused_in_bf16_and_exact_in_float32():
     with pytest.raises(TypeError, match=r"b1 arrived as bfloat16.*hyperparam_dtype=jnp\.float32"):
         jax.jit(injected.update).lower(params, jax.eval_shape(injected.init, params), params)
     exact = optax.inject_hyperparams(adamx.adam, hyperparam_dtype=jnp.float32)(1e-2)
-    plain, update = jax.jit(adamx.adam(1e-2).update), jax.jit(exact.update)
+    plain, with_injected = optimized(adamx.adam(1e-2).update), optimized(exact.update)
     state, injected_state = adamx.adam(1e-2).init(params), exact.init(params)
-    for step in range(20):
-        expected, state = plain(at(grads, step), state, params)
-        updates, injected_state = update(at(grads, step), injected_state, params)
+    for i in range(20):
+        expected, state = plain(at(grads, i), state, params)
+        updates, injected_state = with_injected(at(grads, i), injected_state, params)
         assert_same((updates, injected_state.inner_state), (expected, state))
 
 
-@each_plain_rule
+@each_rule
 def test_03_a_zero_gradient_in_fp16_is_no_nan(name):
     """fp16 with an exactly-zero gradient: NaN in 20 of 27 optimizers."""
     params = tree()["kernel"].astype(jnp.float16)
     zeros = optax.tree.zeros_like(params)
     rule, state = rule_of(name, weight_decay=0.0), rule_of(name).init(params)
     for _ in range(2):
-        updates, state = rule.update(zeros, state, params)
+        updates, state = update(rule, zeros, state, params)
         # Fromage shrinks the parameters in every step.
         assert name == "fromage" or not jnp.any(updates)
         assert_finite((updates, state))
 
 
-@each_plain_rule
+@each_rule
 def test_04_the_state_keeps_its_dtypes_under_mixed_precision(name):
     """bf16 parameters with float32 gradients: a state dtype changes after the first update: second compile, scan error."""
     rule, params = rule_of(name), bfloat16(tree())
     state = rule.init(params)
-    after = jax.eval_shape(rule.update, tree(1), state, params)[1]
+    after = jax.eval_shape(updating(rule), tree(1), state, params)[1]
     assert description(after) == description(state)
-    jax.eval_shape(lambda: jax.lax.scan(lambda s, g: rule.update(g, s, params)[::-1], state, tree(1, steps=3)))
+    jax.eval_shape(lambda: jax.lax.scan(lambda s, g: update(rule, g, s, params)[::-1], state, tree(1, steps=3)))
 
 
 @pytest.mark.parametrize("b2", [0.999, 0.9999, 0.99999, 0.999999])
@@ -103,38 +108,38 @@ def test_06_a_bf16_parameter_moves_by_steps_below_its_resolution():
     assert x.std() < 0.05
 
 
-@each_plain_rule
+@each_rule
 def test_07_a_none_gradient_keeps_the_slots(name):
     """A None gradient for a leaf with state raises in most optimizers, and drops the state in others."""
     rule, params = rule_of(name), tree(shapes=PAIR)
     state = rule.init(params)
-    updates, after = rule.update(tree(1, shapes=PAIR) | {"kernel": None}, state, params)
+    updates, after = update(rule, tree(1, shapes=PAIR) | {"kernel": None}, state, params)
     assert updates["kernel"] is None
     assert description(after) == description(state)
-    assert_same([s["kernel"] for s in after.slots.values()], [s["kernel"] for s in state.slots.values()])
+    assert_same(*(slots_of_leaves(s).get("kernel") for s in (after, state)))
 
 
-@each_plain_rule
+@each_rule
 def test_08_everything_can_be_donated_and_a_first_gradient_of_zero_is_harmless(name):
     """prodigy and madgrad alias parameters in their state: donating both crashes; zeros first make NaN for ever."""
     rule, params = rule_of(name), tree(shapes=PAIR)
-    train = cheaply(rule.step, donate_argnums=(1, 2))
+    train = jax.jit(functools.partial(step, rule), donate_argnums=(1, 2))
     params, state = train(optax.tree.zeros_like(params), rule.init(params), params)
     params, state = train(tree(1, shapes=PAIR), state, params)
     assert_finite((params, state))
     assert np.any(params["kernel"] != tree()["kernel"])
 
 
-@each_plain_rule
+@each_rule
 def test_09_a_checkpoint_fits_whether_the_learning_rate_was_a_number_or_a_schedule(name):
     """The state's tree depends on float against schedule learning rate: old checkpoints break."""
     params, grads, schedule = tree(shapes=PAIR), tree(1, shapes=PAIR), optax.constant_schedule(1e-2)
-    _, saved = rule_of(name).update(params, rule_of(name).init(params), params)
+    _, saved = update(rule_of(name), params, rule_of(name).init(params), params)
     saved = pickle.loads(pickle.dumps(saved))
     scheduled = rule_of(name, schedule, peak=1e-2)
     # AdamC's decay of a schedule is another stage than a constant's.
     compare = assert_close if name == "adamc" else assert_same
-    compare(scheduled.update(grads, saved, params), rule_of(name).update(grads, saved, params))
+    compare(update(scheduled, grads, saved, params), update(rule_of(name), grads, saved, params))
 
 
 def test_10_complex_parameters_have_a_real_second_moment():
@@ -206,11 +211,11 @@ def test_13_signals_are_seen_in_a_scan_and_the_state_stays_the_same():
     """`optax.monitor` changes its state tree after init, so scan rejects it; it sees updates only."""
     rule, params, grads = adamx.amsgrad(1e-2), tree(), tree(1, steps=5)
 
-    def step(state, g):
+    def looked_into(state, g):
         updates, state, signals = rule.trace(g, state, params)
         return state, (updates, signals)
 
-    state, (updates, seen) = jax.lax.scan(step, rule.init(params), grads)
+    state, (updates, seen) = jax.lax.scan(looked_into, rule.init(params), grads)
     assert_same((state, updates), run_still(rule, params, grads))
     assert {x["bias"].shape for x in (seen.p, seen.m, seen.v, seen.raw)} == {(5, 3)}
     assert_same(seen.raw, grads)
@@ -260,7 +265,7 @@ def test_17_states_come_back_in_the_dtypes_they_were_saved_in():
     assert description(rule.update(params, resumed, params)[1]) == description(state)
 
 
-@each_plain_rule
+@each_rule
 def test_18_a_meta_gradient_through_zero_gradients_is_finite(name):
     """The root of nu has infinite slope at 0: meta-gradients through the first steps are NaN unless eps_root > 0."""
     rule = rule_of(name, eps_root=0.0)
@@ -269,10 +274,10 @@ def test_18_a_meta_gradient_through_zero_gradients_is_finite(name):
         params, state = start, rule.init(start)
         for _ in range(2):
             grads = jax.grad(lambda p: jnp.sum(p**4))(params)
-            updates, state = rule.update(grads, state, params)
+            updates, state = update(rule, grads, state, params)
             params = params + updates
         return jnp.sum(params**2)
 
-    slope = cheaply(jax.grad(loss_after_training))(jnp.array([0.0, 1.0]))
+    slope = jax.jit(jax.grad(loss_after_training))(jnp.array([0.0, 1.0]))
     assert_finite(slope)
     assert slope[1] != 0

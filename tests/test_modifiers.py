@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from checks import assert_close, assert_finite, cheaply, further, raises, tree
+from checks import assert_close, assert_finite, further, raises, tree
 
 import adamx
 from adamx import WiringError, modifiers
@@ -51,7 +51,7 @@ def test_a_combination_stays_finite_on_a_mixed_tree(name, rule):
     rule = modified(name, adamx.create(rule, 1e-2))
     params = tree() | {"half": jnp.ones(3, jnp.bfloat16), "frozen": jnp.ones(2)}
 
-    @cheaply
+    @jax.jit
     def ten(params):
         def step(carry, seed):
             params, state = carry
@@ -71,7 +71,7 @@ def test_a_combination_stays_finite_on_a_mixed_tree(name, rule):
 def after(rule, steps=3):
     params = tree()
 
-    @cheaply
+    @jax.jit
     def run(params):
         state = rule.init(params)
         for step in range(steps):

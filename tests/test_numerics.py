@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from checks import optimized
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -39,7 +40,7 @@ def test_debias_weight_is_exact_in_float32_for_every_rate_and_step():
     rate, t = np.meshgrid(rates.astype(np.float64), steps.astype(np.float64))
     with np.errstate(divide="ignore"):
         expected = -np.expm1(t * np.log1p(-rate))
-    actual = jax.jit(lambda rate, t: debias_weight(log_decay(rate), t))(rate.astype(np.float32), t.astype(np.float32))
+    actual = optimized(lambda rate, t: debias_weight(log_decay(rate), t))(rate.astype(np.float32), t.astype(np.float32))
     assert actual.dtype == np.float32
     # Three roundings: of log1p, of the product and of expm1, by XLA's approximations. 1 - beta^t in float32 has errors of 1 here.
     np.testing.assert_allclose(actual, expected, rtol=4e-7)
@@ -120,13 +121,15 @@ def test_the_complement_of_float32_is_that_of_the_decimal_it_stands_for(compiled
     betas = jnp.array([float(b) for b in BETAS], jnp.float32)
     expected = np.array([float(1 - Decimal(b)) for b in BETAS]).astype(np.float32)
     # Computed as 1 - 0.99999 in float32 it would be off by 1e-3.
-    np.testing.assert_allclose((jax.jit(complement) if compiled else complement)(betas), expected, rtol=1.2e-7, atol=0)
+    np.testing.assert_allclose(
+        (optimized(complement) if compiled else complement)(betas), expected, rtol=1.2e-7, atol=0
+    )
 
 
 def test_the_complement_of_float64_is_that_of_the_decimal_it_stands_for():
     expected = np.array([float(1 - Decimal(b)) for b in BETAS])
     with jax.enable_x64(True):
-        actual = jax.jit(lambda b: Decay.convert(b, "b").complement)(jnp.array([float(b) for b in BETAS]))
+        actual = optimized(lambda b: Decay.convert(b, "b").complement)(jnp.array([float(b) for b in BETAS]))
         assert actual.dtype == np.float64
         np.testing.assert_allclose(actual, expected, rtol=1e-15, atol=0)
 
@@ -162,7 +165,7 @@ def exact_length(rate, t):
 def test_the_length_of_the_average_is_exact_at_every_step(b2):
     steps = np.unique(np.geomspace(1, 1e5, 80).astype(int))
     rate = np.float32(Decay.convert(b2, "b2").complement)
-    actual = jax.jit(lambda rate, t: average_length(log_decay(rate), t))(rate, steps.astype(np.float32))
+    actual = optimized(lambda rate, t: average_length(log_decay(rate), t))(rate, steps.astype(np.float32))
     assert actual.dtype == np.float32
     np.testing.assert_allclose(actual, [exact_length(rate, int(t)) for t in steps], rtol=1e-6)
 
@@ -172,7 +175,7 @@ def test_the_length_of_the_average_is_exact_in_float64(b2):
     steps = np.unique(np.geomspace(1, 1e5, 40).astype(int))
     rate = Decay.convert(b2, "b2").complement
     with jax.enable_x64(True):
-        actual = jax.jit(lambda rate, t: average_length(log_decay(rate), t))(rate, steps.astype(np.float64))
+        actual = optimized(lambda rate, t: average_length(log_decay(rate), t))(rate, steps.astype(np.float64))
     np.testing.assert_allclose(actual, [exact_length(rate, int(t)) for t in steps], rtol=1e-11)
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from checks import assert_same, each_plain_rule, tree
+from checks import assert_same, each_rule, further, line_of, tree
 
 import adamx
 from adamx import probes
@@ -15,21 +15,21 @@ from adamx import probes
 PARAMS, GRADS = tree(), tree(1)
 
 
-@each_plain_rule
+@each_rule
 def test_every_rule_is_probed_in_a_scan_and_its_state_stays_its_own(name):
-    rule = adamx.create(name, 0.01)
-    probed = probes.probe(rule)
+    rule, shapes = line_of(name)
+    params, grads, probed = tree(shapes=shapes), tree(1, shapes=shapes), probes.probe(rule)
 
     @jax.jit
     def run(params):
         def body(carry, _):
-            updates, state, measured = probed.trace(GRADS, carry[1], carry[0])
+            updates, state, measured = probed.trace(grads, carry[1], carry[0], **further(rule, grads))
             return (optax.apply_updates(carry[0], updates), state), measured
 
         return jax.lax.scan(body, (params, probed.init(params)), length=3)
 
-    (_, state), measured = run(PARAMS)
-    assert jax.tree.structure(state) == jax.tree.structure(rule.init(PARAMS))
+    (_, state), measured = run(params)
+    assert jax.tree.structure(state) == jax.tree.structure(rule.init(params))
     assert set(measured) == {m.name for m in probes.measures_of(rule)}
     assert all(np.isfinite(values).all() and len(values) == 3 for values in measured.values())
     assert probes.table(measured, every=2).count("\n") == 2

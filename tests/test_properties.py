@@ -11,13 +11,13 @@ import pytest
 from absl.testing import parameterized
 from cases import CASES
 from checks import (
+    INTEGERS,
     PAIR,
     assert_close,
     assert_finite,
     assert_same,
     at,
     case_rule,
-    cheaply,
     each_case,
     each_line,
     each_rule,
@@ -25,9 +25,9 @@ from checks import (
     lane,
     normal,
     of_matrices,
+    optimized,
     rule_of,
     run,
-    run_cheaply,
     run_each,
     takes,
     tree,
@@ -108,7 +108,7 @@ def remaining_loss(rule, loss, start, steps):
         updates, state = rule.update(jax.grad(loss)(params), state, params, **more)
         return (optax.apply_updates(params, updates), state), None
 
-    @cheaply
+    @jax.jit
     def descend(rule):
         (params, _), _ = jax.lax.scan(step, (start, rule.init(start)), jnp.arange(steps))
         return loss(params) / loss(start)
@@ -131,6 +131,7 @@ def test_the_loss_on_rosenbrocks_valley_falls_fiftyfold_in_5000_steps(name):
 # Compiles once, and to the same
 
 
+@pytest.mark.usefixtures("optimizing")
 class Variants(chex.TestCase):
     @chex.variants(with_jit=True, without_jit=True, with_device=True, without_device=True)
     @parameterized.parameters(*adamx.CATALOGUE)
@@ -149,7 +150,7 @@ class Variants(chex.TestCase):
 
 @each_rule
 def test_a_function_of_the_rule_is_traced_once_for_five_learning_rates(name):
-    @cheaply
+    @jax.jit
     @chex.assert_max_traces(n=1)
     def first_update(rule, params):
         return rule.update(params, rule.init(params), params, **further(rule, params))[0]
@@ -178,7 +179,7 @@ def test_a_batch_over_every_hyperparameter_is_a_loop(case):
     params, grads = tree()["kernel"], tree(1, steps=4)["kernel"]
     together = run_each(adamx.stack(rules), params, grads)
     for i, rule in enumerate(rules):
-        assert_close(lane(together, i), run_cheaply(rule, params, grads))
+        assert_close(lane(together, i), run(rule, params, grads))
 
 
 def test_one_hyperparameter_can_be_batched_while_the_others_stay_numbers():
@@ -190,7 +191,7 @@ def test_one_hyperparameter_can_be_batched_while_the_others_stay_numbers():
         assert jax.tree.leaves(adamx.axes_of(batch)) == [0]
         together = run_each(batch, params, grads)
         for j, one in enumerate(rules):
-            assert_close(lane(together, j), run_cheaply(one, params, grads))
+            assert_close(lane(together, j), run(one, params, grads))
 
 
 @each_case
@@ -220,19 +221,15 @@ def has_schedule(rule):
     return any(isinstance(leaf, Scheduled) for leaf in leaves)
 
 
-INTEGERS = ("channel_axis", "max_precond_dim", "min_dim_size_to_factor", "ns_steps")
-"""Arguments that are structure: Optax has to be told, as it takes every number for a hyperparameter."""
-
-
 @each_rule
 def test_injected_hyperparameters_give_the_plain_rule_bit_for_bit(name):
-    params, grads = tree(), tree(1, steps=20)
+    params, grads = tree(shapes=PAIR), tree(1, steps=20, shapes=PAIR)
     constructor = adamx.CATALOGUE[name].constructor
     structure = [argument for argument in INTEGERS if takes(constructor, argument)]
     injected = optax.inject_hyperparams(constructor, static_args=structure)(1e-2)
 
     def trajectory(rule):
-        update = jax.jit(rule.update)
+        update = optimized(rule.update)
         state, path = rule.init(params), []
         for step in range(20):
             g = at(grads, step)
@@ -283,7 +280,7 @@ def check_dtypes(case, pairs):
     params, grads = mixed(pairs, steps=5)
     usual = case_rule(case, weight_decay=0.0, weight_decay_rate=None, extra_l2=0.0)
     for rule in (usual, without_floors(usual)):
-        after, state, updates = run_cheaply(rule, params, grads)
+        after, state, updates = run(rule, params, grads)
         chex.assert_trees_all_equal_shapes_and_dtypes(after, params)
         chex.assert_trees_all_equal_shapes_and_dtypes(updates, grads)
         chex.assert_trees_all_equal_shapes_and_dtypes(state, jax.eval_shape(rule.init, params))
@@ -334,7 +331,7 @@ HALF_EXTREMES = {
 }
 
 
-run_lanes = cheaply(jax.vmap(run, in_axes=(None, 0, 0)))
+run_lanes = jax.jit(jax.vmap(run, in_axes=(None, 0, 0)))
 """A rule on each of several parameters and their gradients."""
 
 
@@ -365,7 +362,7 @@ def test_huge_complex_gradients_after_a_zero_one_give_finite_updates(name, dtype
         rule, params = rule_of(name), jnp.ones(5, dtype)
         for order in (sizes, sizes[::-1]):
             grads = jnp.array([[size * angle for angle in (1 + 1j, 1, 1j, -1 + 0.01j, 0)] for size in order], dtype)
-            _, state, updates = run_cheaply(rule, params, grads)
+            _, state, updates = run(rule, params, grads)
             if name not in UNNORMALISED:
                 assert_finite(updates)
 

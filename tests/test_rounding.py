@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from checks import assert_same, normal
+from checks import assert_same, normal, optimized
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -18,7 +18,7 @@ def steps(rule, params, count=3):
     """Parameters after some steps down the gradient of ones."""
     state = rule.init(params)
     for _ in range(count):
-        params, state = jax.jit(rule.step)(jax.tree.map(jnp.ones_like, params), state, params)
+        params, state = optimized(rule.step)(jax.tree.map(jnp.ones_like, params), state, params)
     return params
 
 
@@ -39,7 +39,7 @@ def test_the_bits_are_the_same_on_one_device_and_on_eight(kind, spec):
 
 
 def compiled_step(rule, params):
-    return jax.jit(rule.step, donate_argnums=(1, 2)).lower(params, rule.init(params), params).compile()
+    return optimized(rule.step, donate_argnums=(1, 2)).lower(params, rule.init(params), params).compile()
 
 
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
@@ -62,9 +62,9 @@ def test_rounding_needs_no_temporaries(dtype):
 def test_shards_and_lanes_have_bits_of_their_own():
     mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Auto,))
     x, key = jnp.zeros(64), jnp.uint32(7)
-    shards = jax.jit(jax.shard_map(lambda x: random_bits(x, key), mesh=mesh, in_specs=P("x"), out_specs=P("x")))(x)
+    shards = optimized(jax.shard_map(lambda x: random_bits(x, key), mesh=mesh, in_specs=P("x"), out_specs=P("x")))(x)
     lanes = jax.vmap(lambda x: random_bits(x, key))(x.reshape(8, 8))
-    nested = jax.jit(jax.vmap(jax.vmap(lambda x: random_bits(x, key))))(x.reshape(2, 4, 8))
+    nested = optimized(jax.vmap(jax.vmap(lambda x: random_bits(x, key))))(x.reshape(2, 4, 8))
     for bits in (shards, lanes, nested):
         assert len(np.unique(bits)) == 64
     assert_same(random_bits(x[:8], key), lanes[0])
@@ -77,7 +77,7 @@ def test_replicas_under_shard_map_agree():
     mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Auto,))
     rule, params = adamx.adam(1e-3), jnp.ones(32, jnp.bfloat16)
     step = jax.shard_map(lambda p: steps(rule, p, 1), mesh=mesh, in_specs=P(), out_specs=P())
-    assert_same(np.asarray(jax.jit(step)(params)), np.asarray(steps(rule, params, 1)))
+    assert_same(np.asarray(optimized(step)(params)), np.asarray(steps(rule, params, 1)))
 
 
 # The numbers
@@ -110,7 +110,9 @@ def test_the_mean_of_a_million_draws_is_the_number(value, dtype, wide):
     with jax.enable_x64(True):
         x = jnp.full(2**20, value, wide)
         drawn = np.asarray(
-            jax.jit(round_stochastically, static_argnums=1)(x, dtype, random_bits(x, jnp.uint32(3))).astype(jnp.float64)
+            optimized(round_stochastically, static_argnums=1)(x, dtype, random_bits(x, jnp.uint32(3))).astype(
+                jnp.float64
+            )
         )
     assert len(np.unique(drawn)) == 2
     deviation = drawn.std() / np.sqrt(drawn.size)

@@ -21,7 +21,7 @@ FILES = sorted(path for path in ROOT.rglob("*.py") if "__pycache__" not in path.
 each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 
 FLOORS = (
-    ("numerics", "hyperparameters", "files"),
+    ("numerics", "hyperparameters", "files", "meshes"),
     ("structure", "randomness", "passes", "annotations"),
     ("rounding",),
     ("signal", "storage"),

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 
 from adamx import hyperparameters
 from adamx.annotations import Decay, NonNegative, Number
+from adamx.meshes import whole
 from adamx.numerics import abs_sq, average, mean, over_root, rate_of, ratio
 from adamx.stages.base import Slot, Stage, leaf_by_leaf, stage
 from adamx.stages.moments import average_scalars
@@ -219,13 +220,13 @@ class CoverSecondMoment(Stage):
     A vector's is AdaGrad's sum.
     """
 
-    slots = (Slot("nu", signed=False, shape=lambda shape: (sum(shape),) if shape else ()),)
+    slots = (Slot("nu", signed=False, shape=lambda shape: shape if len(shape) < 2 else (sum(shape),)),)
     reads, writes = {"g"}, {"v"}
     elementwise = False
 
     def __call__(self, x, s, k):
         shape = x.g.shape
-        if not shape:
+        if len(shape) < 2:
             v = self._raised(s["nu"], x.g)
             return x.write(v=v), {"nu": v}
         starts = [sum(shape[:axis]) for axis in range(len(shape))]
@@ -238,7 +239,7 @@ class CoverSecondMoment(Stage):
             least = jnp.minimum(least, cover)
         v = self._raised(jnp.broadcast_to(least, shape), x.g)
         others = [tuple(a for a in range(len(shape)) if a != axis) for axis in range(len(shape))]
-        return x.write(v=v), {"nu": jnp.concatenate([jnp.max(v, axis=axes, initial=0) for axes in others])}
+        return x.write(v=v), {"nu": jnp.concatenate([whole(jnp.max(v, axis=axes, initial=0)) for axes in others])}
 
     def _raised(self, least, g):
         return least + abs_sq(g, limit=jnp.finfo(least.dtype).max / 2 - least)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from adamx.annotations import Decay, NonNegative, Positive
+from adamx.meshes import contracted, product, turned
 from adamx.numerics import average, norm, rate_of, ratio
 from adamx.stages.base import Slot, Stage, Wrapper, stage
 from adamx.structure import other_axes, static
@@ -43,8 +44,8 @@ class Orthogonalize(Stage):
         u = ratio(x.m, norm(x.m) + self.eps)
         u = u if rows <= columns else u.T
         for a, b, c in self._table():
-            square = u @ jnp.conj(u.T)
-            u = a * u + (b * square + c * (square @ square)) @ u
+            square = product(u, jnp.conj(u.T))
+            u = a * u + product(b * square + c * (square @ square), u, like=u)
         u = u if rows <= columns else u.T
         return x.write(u=u * max(1, columns / rows) ** 0.5), s
 
@@ -61,8 +62,7 @@ def _turned(x, bases, back=False):
     """`x` with each axis turned into the basis of that axis (the columns of a matrix), or `back`; None for an axis that stays."""
     for axis, q in enumerate(bases):
         if q is not None:
-            q = q.T if back else jnp.conj(q)
-            x = jnp.moveaxis(jnp.tensordot(x, q, axes=[[axis], [0]]), -1, axis)
+            x = turned(x, q.T if back else jnp.conj(q), axis)
     return x
 
 
@@ -115,7 +115,7 @@ class IntoEigenbasis(Stage):
         for axis, q in enumerate(bases):
             if q is not None:
                 others = other_axes(len(shape), axis)
-                square = jnp.tensordot(x.g, jnp.conj(x.g), axes=[others, others])
+                square = contracted(x.g, jnp.conj(x.g), axes=[others, others])
                 new[f"gg_{axis}"] = average(s[f"gg_{axis}"], square, k["rate"])
                 which = k["what"].astype(jnp.int32)
                 # A basis has no derivative where eigenvalues meet: for jax.grad it is a constant.

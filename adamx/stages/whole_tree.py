@@ -223,8 +223,10 @@ class PolyakRate(Stage):
 
     def combine(self, sums, k):
         below = sums["g_squared"] + self.eps
-        step = jnp.minimum(ratio(k["value"] - self.f_min, below), self.max_learning_rate)
-        return {"lr": self.scaling * jnp.where(below > jnp.finfo(jnp.float64).eps, step, 0)}
+        moves = below > jnp.finfo(jnp.float64).eps
+        # Its derivative by a tiny denominator would be beyond the range, and 0 times that no number.
+        step = jnp.minimum(ratio(k["value"] - self.f_min, jnp.where(moves, below, 1)), self.max_learning_rate)
+        return {"lr": self.scaling * jnp.where(moves, step, 0)}
 
     def __call__(self, x, s, k):
         return x.write(u=scaled(-k["lr"], x.u), lr=k["lr"]), s
