@@ -15,6 +15,7 @@ from adamx.catalogue import CATALOGUE as CATALOGUE
 from adamx.catalogue import create as create
 from adamx.evaluation import eval_params as eval_params
 from adamx.evaluation import state_bytes as state_bytes
+from adamx.evaluation import state_shardings as state_shardings
 from adamx.groups import partition as partition
 from adamx.rounding import Nearest as Nearest
 from adamx.rounding import Stochastic as Stochastic

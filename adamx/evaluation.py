@@ -1,15 +1,19 @@
-"""What is asked of a rule beside its steps: the parameters to evaluate, the size of its state."""
+"""What is asked of a rule beside its steps: the parameters to evaluate, the size of its state and how it is divided over devices."""
 
+import functools
+import math
 from typing import Any
 
 import jax
 import optax
+from jax.sharding import NamedSharding, PartitionSpec
 
 from adamx.annotations import Tree
+from adamx.blocks import BLOCK
 from adamx.groups import Partition
 from adamx.rule import RuleTree, UpdateRule
-from adamx.state import slot_dtype, storage_of
-from adamx.structure import is_absent, leaves_like
+from adamx.state import RuleState, slot_dtype, storage_of
+from adamx.structure import is_absent, leaves_like, paths_of
 from adamx.transforms import Chain
 
 
@@ -77,3 +81,60 @@ def state_bytes(rule: optax.GradientTransformation, params: Tree) -> int:
     """
     leaves = jax.tree.leaves(jax.eval_shape(rule.init, params))
     return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+
+
+def state_shardings(rule: Any, params: Tree, param_shardings: Tree) -> Tree:
+    """The shardings of a rule's state, for `jax.jit(rule.init, out_shardings=...)` or to restore a checkpoint onto a mesh.
+
+    Slots of the parameter's shape, and 8-bit codes, are divided as the parameter. Of a slot of another shape, and of the scales of blocks,
+    those axes are that divide alike: of scales, where no block is cut. The rest is whole on every device, as count and scalars are.
+
+    Args:
+      rule: An `UpdateRule`, or a chain of rules.
+      params: The parameters, which may be abstract.
+      param_shardings: A tree like them of `jax.sharding.NamedSharding`s.
+
+    Returns:
+      A tree like the state.
+
+    Raises:
+      TypeError: another kind of rule; a sharding of another kind.
+    """
+    if isinstance(rule, Chain):
+        return tuple(state_shardings(part, params, param_shardings) for part in rule.parts)
+    if not isinstance(rule, UpdateRule):
+        raise TypeError(f"state_shardings takes a rule or a chain of rules, got {type(rule).__name__}.")
+    leaves, structure = jax.tree.flatten(params)
+    shardings = leaves_like(structure, param_shardings, "the shardings")
+    for path, sharding in zip(paths_of(structure, leaves), shardings, strict=True):
+        if not isinstance(sharding, NamedSharding):
+            raise TypeError(f"the sharding of {path} must be a NamedSharding, got {sharding!r}.")
+    state = jax.eval_shape(rule.init, params)
+    mesh = shardings[0].mesh if shardings else None
+    slots = {
+        name: jax.tree.unflatten(
+            structure,
+            [
+                jax.tree.map(functools.partial(_as_parameter, p, sharding), stored)
+                for p, sharding, stored in zip(leaves, shardings, structure.flatten_up_to(tree), strict=True)
+            ],
+        )
+        for name, tree in state.slots.items()
+    }
+    whole = None if mesh is None else NamedSharding(mesh, PartitionSpec())
+    return RuleState(whole, dict.fromkeys(state.scalars, whole), slots)
+
+
+def _as_parameter(p, sharding, slot):
+    """The sharding of one array of a state, as that of its parameter."""
+    spec = (*sharding.spec, *[None] * (p.ndim - len(sharding.spec)))
+    if slot.ndim != p.ndim:
+        return NamedSharding(sharding.mesh, PartitionSpec())
+
+    def divides(axis, names):
+        if names is None or slot.shape[axis] == p.shape[axis]:
+            return True
+        shards = math.prod(sharding.mesh.shape[name] for name in (names if isinstance(names, tuple) else (names,)))
+        return p.ndim > 1 and slot.shape[axis] * BLOCK == p.shape[axis] and slot.shape[axis] % shards == 0
+
+    return NamedSharding(sharding.mesh, PartitionSpec(*(n if divides(a, n) else None for a, n in enumerate(spec))))

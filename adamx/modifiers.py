@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from adamx import wiring
 from adamx.annotations import Scalar
+from adamx.rounding import Nearest
 from adamx.rule import UpdateRule, update_rule
 from adamx.stages import (
     Cautious,
@@ -22,6 +23,7 @@ from adamx.stages import (
     ClipUpdateRms,
     DecoupledDecay,
     HeavyBall,
+    KahanCompensation,
     Momentum,
     NegateGradient,
     Nesterov,
@@ -35,6 +37,7 @@ from adamx.stages import (
     VarianceReduced,
     decay,
 )
+from adamx.storage import BFloat16
 from adamx.wiring import WiringError
 
 
@@ -109,6 +112,16 @@ def amsgrad(rule: UpdateRule) -> UpdateRule:
     return _rebuilt(rule, (*stages[:i], RunningMax(stages[i]), *stages[i + 1 :]))
 
 
+def kahan(rule: UpdateRule) -> UpdateRule:
+    """Keeps what bfloat16 or float16 parameters round away, in bfloat16 (`KahanCompensation`; Zamirai et al., arXiv:2010.06192)."""
+    stages = _stages(rule, "kahan")
+    if not any("lr" in stage.writes for stage in stages):
+        raise WiringError(
+            f"kahan is for a whole rule, which moves parameters; this one has no learning rate: {rule!r}."
+        )
+    return _rebuilt(rule, (*stages, KahanCompensation())).store(p_error=BFloat16(Nearest()))
+
+
 MODIFIERS: dict[str, Callable[..., UpdateRule]] = {
     "amsgrad": amsgrad,
     "cautious": cautious,
@@ -117,6 +130,7 @@ MODIFIERS: dict[str, Callable[..., UpdateRule]] = {
     "clip_global_norm": clip_global_norm,
     "clip_rms": clip_rms,
     "grams": grams,
+    "kahan": kahan,
     "mars": mars,
     "maximize": maximize,
     "nesterov": nesterov,
@@ -155,7 +169,8 @@ def _has(stage, kind):
 
 
 def _rebuilt(rule, stages):
-    return update_rule(*stages).store(**dict(rule.storages))
+    rebuilt = update_rule(*stages).store(**dict(rule.storages))
+    return rebuilt.fuse(interpret=rule.kernel.interpret) if rule.kernel else rebuilt
 
 
 def _inserted(rule, at, stage, name):

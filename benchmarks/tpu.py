@@ -5,8 +5,11 @@ float32 leaf, parameters and state donated. The floor is what no program can do 
 (12 bytes), and each slot of the parameter's shape read and written (8 bytes). A rule that needs a norm of the whole leaf before it can
 write anything reads something again: "reduces" says so.
 
+With `--parts fused`, the same of rules whose slots are kept in 8 bits: arguments and outputs of the compiled `step`, which are all that one
+kernel moves if there are no temporaries; beside it the temporaries of the same step without the kernel. And leaves of several shapes.
+
     pip install "adamx[tpu]"
-    python benchmarks/tpu.py [--rules adam lion] [--chips v5e] [--size 33554432] [--out results.json]
+    python benchmarks/tpu.py [--parts traffic fused] [--rules adam lion] [--chips v5e] [--size 33554432] [--out results.json]
 """
 
 import argparse
@@ -36,6 +39,7 @@ import jax.numpy as jnp  # noqa: E402
 from jax.experimental import topologies  # noqa: E402
 
 import adamx  # noqa: E402
+from adamx.wiring import hindrance  # noqa: E402
 
 
 def floor_of(rule, shape):
@@ -70,6 +74,60 @@ def measure(name, size, chips):
     return row
 
 
+SHAPES = (
+    (32768, 1024),
+    (2**25,),
+    (768, 50257),
+    (50257, 768),
+    (12, 768, 64),
+    (768, 12, 64),
+    (4097, 129),
+    (50257,),
+    (2048,),
+)
+"""Of leaves whose step is compiled fused: as they occur, of odd lengths, and less than a block."""
+
+
+def moved(rule, leaf, chip):
+    """Arguments and outputs, and temporaries, in bytes a parameter, of one compiled `step` of `rule`; and how many kernels are in it."""
+    arguments = (leaf, jax.eval_shape(rule.init, leaf), leaf)
+    arguments = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=chip), arguments)
+    step = jax.jit(lambda params, state, grads: rule.step(grads, state, params), donate_argnums=(0, 1))
+    compiled = step.lower(*arguments).compile()
+    memory = compiled.memory_analysis()
+    return {
+        "moved": (memory.argument_size_in_bytes + memory.output_size_in_bytes) / leaf.size,
+        "temporaries": memory.temp_size_in_bytes / leaf.size,
+        "kernels": compiled.as_text().count("tpu_custom_call"),
+    }
+
+
+def fused(name, shape, chips, dtypes=(jnp.float32, jnp.bfloat16)):
+    """One row: what a fused step with 8-bit slots moves on each chip, and what the same needs without the kernel."""
+    rule = adamx.create(name, common.LEARNING_RATE).store(adamx.EightBit())
+    row = {"rule": name, "shape": list(shape), "slots": len(rule.storages)}
+    for dtype in dtypes:
+        leaf = jax.ShapeDtypeStruct(shape, dtype)
+        row[dtype.__name__] = {
+            chip: {"fused": moved(rule.fuse(), leaf, where), "unfused": moved(rule, leaf, where)}
+            for chip, where in chips.items()
+        }
+    print(name, shape, *(f"{x['fused']['moved']:.2f}" for x in row["float32"].values()), flush=True)
+    return row
+
+
+def fused_table(rows):
+    """The rows of fused steps as they are printed."""
+    for row in rows:
+        line = {"rule": row["rule"], "leaf": " x ".join(map(str, row["shape"]))}
+        for dtype in ("float32", "bfloat16"):
+            for chip, figures in row.get(dtype, {}).items():
+                line[f"{dtype} {chip}"] = f"{figures['fused']['moved']:.2f}"
+                line[f"temp {dtype} {chip}"] = f"{figures['fused']['temporaries']:.2f}"
+                line[f"unfused {dtype} {chip}"] = f"{figures['unfused']['temporaries']:.2f}"
+        yield line
+
+
 def table(rows):
     """The rows as they are printed."""
     for row in rows:
@@ -85,6 +143,7 @@ def main():
     """Measures, prints, writes."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     plain = [name for name in adamx.CATALOGUE if not any(s.scalar_extras for s in adamx.create(name, 1e-3).stages)]
+    parser.add_argument("--parts", nargs="+", default=["traffic", "fused"], choices=["traffic", "fused"])
     parser.add_argument("--rules", nargs="+", default=plain, choices=plain, metavar="RULE")
     parser.add_argument("--chips", nargs="+", default=list(CHIPS), choices=CHIPS)
     parser.add_argument("--size", type=int, default=32 * 2**20, help="parameters in the leaf")
@@ -100,11 +159,21 @@ def main():
         method="compiled ahead of time; XLA's cost and memory analysis", dtype="float32", size=options.size
     )
     common.print_environment(record)
-    rows = [measure(name, options.size, chips) for name in options.rules]
-    common.print_table("Bytes of HBM traffic and of temporaries (temp), a parameter and step", list(table(rows)))
-    above = [row["rule"] for row in rows if any(f["bytes"] > row["floor"] + 0.01 for f in row["ours"].values())]
-    print(f"\nabove the floor: {', '.join(above) or 'none'}")
-    common.write_json(options.out, {**record, "rows": rows})
+    if "traffic" in options.parts:
+        rows = record["rows"] = [measure(name, options.size, chips) for name in options.rules]
+        common.print_table("Bytes of HBM traffic and of temporaries (temp), a parameter and step", list(table(rows)))
+        above = [row["rule"] for row in rows if any(f["bytes"] > row["floor"] + 0.01 for f in row["ours"].values())]
+        print(f"\nabove the floor: {', '.join(above) or 'none'}")
+    if "fused" in options.parts:
+        names = [name for name in options.rules if not any(map(hindrance, adamx.create(name, 1e-3).stages))]
+        title = (
+            "Bytes moved and of temporaries by a fused step with 8-bit slots (unfused: temporaries without the kernel)"
+        )
+        record["fused"] = [fused(name, (options.size // 1024, 1024), chips) for name in names]
+        record["shapes"] = [fused("adamw", shape, chips, (jnp.float32,)) for shape in SHAPES]
+        for part in ("fused", "shapes"):
+            common.print_table(title, list(fused_table(record[part])))
+    common.write_json(options.out, record)
 
 
 if __name__ == "__main__":

@@ -42,6 +42,10 @@ TESTS = {
     "test_rules": "test_a_step_leaves_what_is_masked_out_as_it_is test_a_chain_is_optaxs_chain_and_a_tree",
     "test_schedules": "test_a_schedule_is_called_once_an_update",
     "test_state": "",
+    "test_costs": "",
+    "test_kernels": "test_a_fused_rule_is_a_rule test_a_stage_that_is_not_elementwise_is_named",
+    "test_storage": "test_only_zero_becomes_zero_in_a_slot_that_is_divided_by test_bytes_of_a_state "
+    "test_what_cannot_be_kept_in_few_bits_is_refused",
     "test_structure": "test_a_module_imports_only_from_floors_below_it test_only_the_dependencies_are_imported_at_the_top "
     "test_no_file_is_longer_than_300_lines test_everything_public_has_a_docstring "
     "test_a_rule_is_exported_documented_and_created_by_name test_the_readmes_table_is_the_catalogue",

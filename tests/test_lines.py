@@ -56,6 +56,7 @@ from adamx.state import activity, stage_at
 # Stages
 
 UNUSED = (
+    adamx.KahanCompensation("bfloat16"),
     IndependentDecay(0.1, 0.01),
     masked(Momentum(), True),
     adamx.Cautious(),

@@ -180,6 +180,38 @@ def test_a_run_goes_on_bit_for_bit_from_a_checkpoint(storage):
     assert_same(jax.tree.map(np.asarray, run(*middle)), jax.tree.map(np.asarray, run(*restored)))
 
 
+# Parameters in bfloat16
+
+
+@pytest.mark.parametrize("how", ["nearest", "stochastic", "kahan"])
+def test_updates_below_the_resolution_of_the_parameters(how):
+    rule = adamx.sgd(1e-4)
+    rule = adamx.modifiers.kahan(rule) if how == "kahan" else rule.store(params=getattr(adamx, how.capitalize())())
+    params = {"half": jnp.ones(512, jnp.bfloat16), "full": jnp.ones(3)}
+    assert ("p_error" in rule.init(params).slots) == (how == "kahan")
+
+    @jax.jit
+    def run(start):
+        step = lambda c, _: (rule.step(jax.tree.map(jnp.ones_like, params), c[1], c[0]), None)  # noqa: E731
+        return jax.lax.scan(step, start, length=400)[0]
+
+    after, state = run((params, rule.init(params)))
+    moved = 1 - np.asarray(after["half"], np.float64)
+    wanted = {"nearest": 0.0, "stochastic": 0.04, "kahan": 0.04}[how]
+    assert abs(moved.mean() - wanted) < 2e-3 and np.allclose(after["full"], 0.96, atol=1e-4)
+    if how == "kahan":
+        error = state.slots["p_error"]
+        assert error["half"].dtype == jnp.bfloat16 and error["full"].shape == (1,)
+        # Exactly the sum, to the precision of both together, whichever way the update is applied.
+        assert np.max(np.abs(moved - np.asarray(error["half"], np.float64) - 0.04)) < 1e-4
+        one, two = (params, rule.init(params)), (params, rule.init(params))
+        for _ in range(9):
+            one = rule.step(params, one[1], one[0])
+            updates, again = rule.update(params, two[1], two[0])
+            two = optax.apply_updates(two[0], updates), again
+        assert_same(*(jax.tree.map(np.asarray, x) for x in (one, two)))
+
+
 def test_bytes_of_a_state():
     params = jax.ShapeDtypeStruct((1024, 4096), jnp.float32)
     for storage, wanted in ((adamx.Float32(), 8.0), (adamx.BFloat16(), 4.0), (adamx.EightBit(), 2.125)):
@@ -203,6 +235,29 @@ def test_codes_are_the_same_on_one_device_and_on_eight(kind):
         actual = steps(jax.device_put(params, sharding), [jax.device_put(g, sharding) for g in grads])
         assert actual[1].slots["mu"].codes.sharding.is_equivalent_to(sharding, 2)
     assert_same(jax.tree.map(np.asarray, actual[1].slots), jax.tree.map(np.asarray, expected[1].slots))
+
+
+def test_shardings_of_a_state_are_those_that_init_gives_and_cut_no_block():
+    mesh = jax.make_mesh((4, 2), ("x", "y"), axis_types=(AxisType.Auto,) * 2)
+    shapes = {"w": (512, 16), "odd": (100, 16), "b": (512,), "experts": (4, 128, 6)}
+    specs = {"w": P("x", "y"), "odd": P("x", "y"), "b": P("x"), "experts": P("x", "y", None)}
+    params = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
+    shardings = {name: NamedSharding(mesh, spec) for name, spec in specs.items()}
+    rule = adamx.adam(1e-2).store(SMALL)
+    found = adamx.state_shardings(adamx.chain(rule), params, shardings)[0]
+    assert jax.tree.structure(found) == jax.tree.structure(jax.eval_shape(rule.init, params))
+    codes, scales = ({name: getattr(x, kind).spec for name, x in found.slots["nu"].items()} for kind in Blocks._fields)
+    assert codes == specs and found.count.spec == P()
+    # A part of 25 rows is less than a block, one of 128 is two.
+    assert scales == {"w": P("x", "y"), "odd": P(None, "y"), "b": P(None), "experts": P("x", "y", None)}
+    zeros = jax.device_put(jax.tree.map(lambda p: jnp.zeros(p.shape), params), shardings)
+    state = jax.jit(rule.init, out_shardings=found)(zeros)
+    _, after = jax.jit(rule.step)(zeros, state, zeros)
+    assert after.slots["nu"]["w"].scales.sharding.is_equivalent_to(found.slots["nu"]["w"].scales, 2)
+    with raises(TypeError, "state_shardings takes a rule or a chain of rules"):
+        adamx.state_shardings(optax.adam(0.1), params, shardings)
+    with raises(TypeError, "the sharding of params['b'] must be a NamedSharding"):
+        adamx.state_shardings(rule, params, shardings | {"b": P("x")})
 
 
 def test_small_leaves_and_those_left_out_stay_float32():

@@ -105,6 +105,7 @@ from adamx.stages.base import MaskOfTree, OnUpdate, Slot, Stage, Wrapper, masked
 from adamx.stages.base import leaf_by_leaf as leaf_by_leaf
 from adamx.stages.base import leaves_where as leaves_where
 from adamx.stages.base import one_per_leaf as one_per_leaf
+from adamx.stages.compensation import KahanCompensation
 from adamx.stages.decay import (
     CautiousDecay,
     CorrectedDecay,
@@ -237,7 +238,7 @@ __all__ = [
     "DivideByPower", "DivideByRoot", "DivideByRootAtDistance", "DivideByRootEpsHat", "DivideByRootPower",
     "DozatMomentum", "FactoredSecondMoment", "FixedDecay", "FlooredSecondMoment", "Friction", "FromFirstGradient",
     "FromSecondStep", "HeavyBall", "HessianMoment", "HessianSecondMoment", "IndependentDecay", "InertiaMomentum",
-    "InfinityMoment", "IntoEigenbasis", "LayerRate", "LayerSecondMoment", "LearningRate", "LionMomentum",
+    "InfinityMoment", "IntoEigenbasis", "KahanCompensation", "LayerRate", "LayerSecondMoment", "LearningRate", "LionMomentum",
     "Lookahead", "MaskOfTree", "MatchParameterNorm", "MatchUpdateSize", "MatrixSecondMoment", "MixedMomentum",
     "MixedSum", "Momentum", "MomentumAndVariance", "NegateGradient", "Nesterov", "NesterovMomentum",
     "NormaliseGradient", "NormaliseGradientByMax", "NormaliseLaterGradients", "OnUpdate", "Orthogonalize",
