@@ -1,6 +1,7 @@
 """Eight CPU devices for the sharding tests; programs that compile quickly; which tests are quick."""
 
 import gc
+import importlib.metadata
 import itertools
 import os
 import pathlib
@@ -12,9 +13,11 @@ FLAGS = {
     # Machine code is not optimized, which is most of what compiling takes, but where `checks.optimized` asks for it.
     "xla_backend_optimization_level": 0,
     "xla_llvm_disable_expensive_passes": True,
-    "xla_cpu_use_fusion_emitters": False,
     "xla_cpu_parallel_codegen_split_count": 1,
 }
+if tuple(map(int, importlib.metadata.version("jax").split(".")[:2])) < (0, 12):
+    # From there on XLA ends a process that names it.
+    FLAGS["xla_cpu_use_fusion_emitters"] = False
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *(f"--{k}={v}" for k, v in FLAGS.items())])
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 

@@ -87,7 +87,7 @@ def _call(interpret, plan, dtype, stages, scalars, t, leaf):
         start = pl.program_id(0), pl.program_id(1) * rows, pl.program_id(2) * columns
         here = positions(view, start, (rows, columns)) if bits else None
         line, k, step = jax.tree.unflatten(of_numbers, [floats[0, i] for i in range(len(numbers))])
-        words = [jax.lax.bitcast_convert_type(ints[0, i], jnp.uint32) for i in range(len(bits))]
+        words = [ints[0, i].astype(jnp.uint32) for i in range(len(bits))]
         keys = {name: Dither(*d, here) for name, d in jax.tree.unflatten(of_bits, words).items()}
         g, p, further, stored = jax.tree.unflatten(of_leaf, [ref[...] for ref in ins])
         storages = plan.storages
