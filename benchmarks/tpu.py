@@ -103,16 +103,20 @@ def moved(rule, leaf, chip):
 
 
 def fused(name, shape, chips, dtypes=(jnp.float32, jnp.bfloat16)):
-    """One row: what a fused step with 8-bit slots moves on each chip, and what the same needs without the kernel."""
+    """One row: what a fused step with 8-bit slots moves on each chip, and what the same needs without the kernel on the first of them."""
     rule = adamx.create(name, common.LEARNING_RATE).store(adamx.EightBit())
-    row = {"rule": name, "shape": list(shape), "slots": len(rule.storages)}
-    for dtype in dtypes:
-        leaf = jax.ShapeDtypeStruct(shape, dtype)
-        row[dtype.__name__] = {
-            chip: {"fused": moved(rule.fuse(), leaf, where), "unfused": moved(rule, leaf, where)}
-            for chip, where in chips.items()
-        }
-    print(name, shape, *(f"{x['fused']['moved']:.2f}" for x in row["float32"].values()), flush=True)
+    leaves = {dtype.__name__: jax.ShapeDtypeStruct(shape, dtype) for dtype in dtypes}
+    first = next(iter(chips))
+    row = {
+        "rule": name,
+        "shape": list(shape),
+        "fused": {
+            dtype: {chip: moved(rule.fuse(), leaf, where) for chip, where in chips.items()}
+            for dtype, leaf in leaves.items()
+        },
+        "unfused": {first: moved(rule, leaves["float32"], chips[first])},
+    }
+    print(name, shape, *(f"{x['moved']:.2f}" for x in row["fused"]["float32"].values()), flush=True)
     return row
 
 
@@ -120,11 +124,12 @@ def fused_table(rows):
     """The rows of fused steps as they are printed."""
     for row in rows:
         line = {"rule": row["rule"], "leaf": " x ".join(map(str, row["shape"]))}
-        for dtype in ("float32", "bfloat16"):
-            for chip, figures in row.get(dtype, {}).items():
-                line[f"{dtype} {chip}"] = f"{figures['fused']['moved']:.2f}"
-                line[f"temp {dtype} {chip}"] = f"{figures['fused']['temporaries']:.2f}"
-                line[f"unfused {dtype} {chip}"] = f"{figures['unfused']['temporaries']:.2f}"
+        for dtype, on_chips in row["fused"].items():
+            for chip, figures in on_chips.items():
+                line[f"{dtype} {chip}"] = f"{figures['moved']:.2f}"
+                line[f"temp {chip}"] = f"{max(row['fused'][d][chip]['temporaries'] for d in row['fused']):.2f}"
+        for chip, figures in row["unfused"].items():
+            line[f"unfused temp {chip}"] = f"{figures['temporaries']:.2f}"
         yield line
 
 

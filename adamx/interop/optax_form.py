@@ -100,7 +100,7 @@ class Form(NamedTuple):
 
     def _as_kept(self, slot, x, dtype):
         x = x if slot.signed or not jnp.iscomplexobj(x) else jnp.real(x)
-        wanted = storage_of(self.rule.storages, slot).layout(jnp.shape(x), slot_dtype(slot, dtype)).dtype
+        wanted = storage_of(self.rule.storages, slot).layout(jnp.shape(x), slot_dtype(slot, dtype), "").dtype
         return x if x.dtype == wanted else x.astype(wanted)
 
     def at(self, counts):
@@ -109,7 +109,7 @@ class Form(NamedTuple):
             stage if of is None else at_count(stage, counts[of])
             for stage, of in zip(self.rule.stages, self.count_of, strict=True)
         )
-        return UpdateRule(stages, self.rule.storages)
+        return UpdateRule(stages, self.rule.storages, self.rule.kernel)
 
 
 class ChainForm(NamedTuple):
