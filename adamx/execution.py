@@ -5,7 +5,6 @@ inlines. That function lives as long as the trace: what a schedule or a user's s
 trace, lines of this package's own stages are compiled, kept, and compute what a compiled program does; others run as they are.
 """
 
-import dataclasses
 import functools
 import itertools
 import types
@@ -15,25 +14,17 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from adamx.blocks import is_blocks
 from adamx.checks import checked
+from adamx.grouping import groups_of, keys_of, plans_of
 from adamx.hyperparameters import Decay, at_count, is_whole
-from adamx.kernels import Kernel, fits, per_group
-from adamx.leaves import Leaf, Part, Plan
-from adamx.numerics import compute_dtype, real_dtype, scalar_dtype, within
-from adamx.passes import several_outputs
-from adamx.randomness import leaf_keys
+from adamx.kernels import per_group
+from adamx.leaves import Leaf, Part
+from adamx.numerics import real_dtype, scalar_dtype, within
 from adamx.rounding import Stochastic
 from adamx.signal import gathered
-from adamx.state import RuleState, storage_of
+from adamx.state import RuleState
 from adamx.structure import is_absent
-from adamx.wiring import WiringError, name_of, nested, slots_of
-
-LARGEST_GROUP = 32
-"""Leaves in a group at most: enough that calls cost XLA little, few enough that the one function they share is lowered quickly."""
-
-COST_OF_CALL = 0.4
-"""What calling a function costs, against tracing, lowering and compiling a leaf in it."""
+from adamx.wiring import WiringError, name_of, nested
 
 
 def rounding_of(storages):
@@ -68,7 +59,7 @@ def advance(
 
     # Where there is no gradient, these stay.
     outs, kept = list(given.gs if rounding is None else given.ps), given.kept
-    signals, keys = [None] * len(outs), _keys(line, storages, rounding, count, given)
+    signals, keys = [None] * len(outs), keys_of(line, storages, rounding, count, given)
     leaves = {
         i: Leaf(
             g, _or_none(p), {name: kept[name][i] for name in kept}, keys[i], {n: x[i] for n, x in given.extras.items()}
@@ -76,8 +67,7 @@ def advance(
         for i, (g, p) in enumerate(zip(given.gs, given.ps, strict=True))
         if not is_absent(g)
     }
-    kernel = kernel or (Kernel() if _on_one_tpu() else None)
-    kinds = _groups(line, _plans(line, storages, given.active, rounding, wants_signal), leaves, kernel)
+    kinds = groups_of(line, plans_of(line, storages, given.active, rounding, wants_signal), leaves, kernel)
     for part in _parts(line):
         in_dtype = functools.cache(lambda real: jax.tree.map(lambda a: a.astype(real), (values, scalars, t)))  # noqa: B023
         results = {}
@@ -254,84 +244,3 @@ def _how(line, storages):
     parts = [part for stage in line for part in nested(stage)] + [storage for _, storage in storages]
     package = __name__.partition(".")[0]
     return _Compiled() if all(type(part).__module__.partition(".")[0] == package for part in parts) else _Plain()
-
-
-# Leaf by leaf
-
-
-def _plans(line, storages, active, rounding, wants_signal):
-    """The plan of each leaf; leaves on which the same stages act share one."""
-    storages = tuple((slot.name, storage_of(storages, slot)) for slot in slots_of(line))
-    whole = all(stage.elementwise and not stage.sums for stage in line)
-    apart = whole and any(stage.shares for stage in line) and several_outputs()
-    plan = functools.cache(lambda which: Plan(which, storages, rounding, wants_signal, apart))
-    return [plan(which) for which in active]
-
-
-@dataclasses.dataclass(frozen=True)
-class _Kind:
-    """What leaves share that are worked on alike: the plan, the dtype of the arithmetic, and the types of their arrays."""
-
-    plan: Plan
-    dtype: jnp.dtype
-    types: tuple
-
-
-def _on_one_tpu():
-    """Whether what is traced is for one TPU, as far as can be known."""
-    return jax.default_backend() == "tpu" and jax.device_count() == 1
-
-
-def _groups(line, plans, leaves, kernel):
-    """Kind -> groups, each a list of the positions of leaves."""
-    wide = functools.cache(lambda dtypes: compute_dtype(*(d for d in dtypes if jnp.issubdtype(d, jnp.inexact))))
-    kinds = {}
-    for i, leaf in leaves.items():
-        types = tuple(jax.typeof(a) for a in jax.tree.leaves((leaf.g, leaf.p, leaf.stored, leaf.extras)))
-        kinds.setdefault((plans[i], types), []).append(i)
-    groups = {}
-    for (plan, types), members in kinds.items():
-        dtype, leaf = wide(frozenset(a.dtype for a in types)), leaves[members[0]]
-        asked = kernel is not None and (kernel.explicit or any(is_blocks(s) for s in leaf.stored.values()))
-        if asked and fits(plan, line, dtype, leaf):
-            plan = dataclasses.replace(plan, kernel=kernel)
-        groups[_Kind(plan, dtype, types)] = _cut(members)
-    return groups
-
-
-def _cut(members):
-    """Groups of equal size, and a smaller last one: the size for which tracing two functions and calling them costs least."""
-    n = len(members)
-    size = min(range(1, LARGEST_GROUP + 1), key=lambda size: min(size, n) + n % size + COST_OF_CALL * (n // size))
-    return [members[start : start + size] for start in range(0, n, size)]
-
-
-def _keys(line, storages, rounding, count, given):
-    """The random bits of each leaf: of stages that ask for them, of slots that are rounded, of the parameter if it is narrow."""
-    n = len(given.ps)
-    of_stages = {
-        str(i): leaf_keys(getattr(stage, "seed", 0), count, n, stream=i + 1)
-        for i, stage in enumerate(line)
-        if stage.random
-    }
-    of_slots = {
-        slot.name: storage_of(storages, slot).rounding.dithers(count, n, stream=len(line) + 1 + i)
-        for i, slot in enumerate(slots_of(line))
-    }
-    narrow = [rounding is not None and not is_absent(p) and jnp.finfo(p.dtype).bits < 32 for p in given.ps]
-    of_params = rounding.dithers(count, n) if any(narrow) else None
-
-    def of(i):
-        keys = {name: keys[i] for name, keys in of_stages.items()}
-        for name, dithers in of_slots.items():
-            if dithers is not None and _is_rounded(given.kept[name][i]):
-                keys[name] = jax.tree.map(lambda a: a[i], dithers)
-        if narrow[i] and of_params is not None:
-            keys["params"] = jax.tree.map(lambda a: a[i], of_params)
-        return keys
-
-    return [of(i) for i in range(n)]
-
-
-def _is_rounded(stored):
-    return is_blocks(stored) or not is_absent(stored) and jnp.finfo(stored.dtype).bits < 32

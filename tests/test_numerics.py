@@ -15,16 +15,15 @@ from adamx import Decay
 from adamx.numerics import (
     average,
     debias_weight,
-    half_life_warmup,
-    linear_warmup,
     log_decay,
     mean_log_decay,
     rate_of,
     ratio,
     root,
 )
-from adamx.randomness import round_stochastically
+from adamx.randomness import random_bits, round_stochastically
 from adamx.stages.rectify import average_length
+from adamx.warmups import half_life_warmup, linear_warmup
 
 FEW = settings(derandomize=True, deadline=None, max_examples=50, database=None)
 BETAS = ["0", "0.5", "0.9", "0.95", "0.98", "0.99", "0.999", "0.9999", "0.99999", "0.999999"]
@@ -221,7 +220,7 @@ def test_derivatives_of_ratio_and_root_are_theirs_elsewhere(x, y):
 @pytest.mark.parametrize("value", [1.001, -1.001, 3.1415926, 1e-3, -65000.5, 1.0])
 def test_stochastic_rounding_lands_on_a_neighbour_and_keeps_the_mean(value, dtype):
     count, value = 20_000, np.float32(value)
-    drawn = round_stochastically(jnp.full(count, value), dtype, jnp.uint32(0))
+    drawn = round_stochastically(jnp.full(count, value), dtype, random_bits(jnp.zeros(count), jnp.uint32(0)))
     assert drawn.dtype == dtype
     drawn = np.asarray(drawn.astype(jnp.float32))
     spacing = 2.0 ** (math.floor(math.log2(abs(float(value)))) - int(jnp.finfo(dtype).nmant))
@@ -234,5 +233,6 @@ def test_stochastic_rounding_lands_on_a_neighbour_and_keeps_the_mean(value, dtyp
 
 @pytest.mark.parametrize("value", [0.0, np.inf, -np.inf, np.nan])
 def test_stochastic_rounding_keeps_what_is_not_a_finite_number(value):
-    drawn = round_stochastically(jnp.full(100, value, jnp.float32), jnp.bfloat16, jnp.uint32(1))
+    x = jnp.full(100, value, jnp.float32)
+    drawn = round_stochastically(x, jnp.bfloat16, random_bits(x, jnp.uint32(1)))
     np.testing.assert_array_equal(np.asarray(drawn, np.float32), np.float32(value))

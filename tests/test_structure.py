@@ -13,7 +13,7 @@ import pytest
 from checks import each_rule
 
 import adamx
-from adamx import execution, listing
+from adamx import grouping, listing
 from adamx.__main__ import main
 
 ROOT = pathlib.Path(adamx.__file__).parent
@@ -22,7 +22,7 @@ each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.rel
 
 FLOORS = (
     ("numerics", "hyperparameters", "files", "meshes"),
-    ("structure", "randomness", "passes", "annotations"),
+    ("structure", "randomness", "passes", "annotations", "warmups"),
     ("rounding",),
     ("signal", "storage"),
     ("blocks",),
@@ -36,6 +36,7 @@ FLOORS = (
     ("kernels.views",),
     ("kernels.leaf",),
     ("kernels",),
+    ("grouping",),
     ("execution",),
     ("rule",),
     ("transforms",),
@@ -257,8 +258,8 @@ def test_irregular_leaves_are_no_larger_a_program_than_optaxs():
 
 
 def test_one_more_group_of_equal_leaves_is_one_more_call(monkeypatch):
-    monkeypatch.setattr(execution, "LARGEST_GROUP", 8)
-    monkeypatch.setattr(execution, "COST_OF_CALL", 8.0)
+    monkeypatch.setattr(grouping, "LARGEST_GROUP", 8)
+    monkeypatch.setattr(grouping, "COST_OF_CALL", 8.0)
     (few_lines, few), (many_lines, many) = (size(adamx.adam(1e-3), n * 8) for n in (10, 20))
     assert many - few == 10
     assert many_lines - few_lines == 10
@@ -266,10 +267,10 @@ def test_one_more_group_of_equal_leaves_is_one_more_call(monkeypatch):
 
 @pytest.mark.parametrize("leaves", [*range(1, 50), 100, 997, 1000])
 def test_groups_have_one_size_but_for_the_last(leaves):
-    groups = execution._cut(list(range(leaves)))
+    groups = grouping._cut(list(range(leaves)))
     sizes = [len(group) for group in groups]
     assert sum(groups, []) == list(range(leaves))
-    assert set(sizes[:-1]) <= {sizes[0]} and sizes[-1] <= sizes[0] <= execution.LARGEST_GROUP
+    assert set(sizes[:-1]) <= {sizes[0]} and sizes[-1] <= sizes[0] <= grouping.LARGEST_GROUP
 
 
 def flops(rule):

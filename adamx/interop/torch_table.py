@@ -7,11 +7,11 @@ import numpy as np
 
 from adamx import stages as s
 from adamx.hyperparameters import Scheduled
-from adamx.numerics import inverse_time_decay
 from adamx.rule import update_rule
 from adamx.state import storage_of
 from adamx.storage import Cast, Float32
 from adamx.variants import adam, baselines, denominator, first_moment, second_moment
+from adamx.warmups import inverse_time_decay
 from adamx.wiring import line, nested, slots_of
 
 

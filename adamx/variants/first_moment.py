@@ -6,7 +6,6 @@ from jax.tree_util import Partial
 
 from adamx.annotations import DType, Mask, Scalar
 from adamx.hyperparameters import Decay
-from adamx.numerics import half_life_warmup, linear_warmup
 from adamx.rule import UpdateRule, update_rule
 from adamx.stages import (
     AdanMomentum,
@@ -21,6 +20,7 @@ from adamx.stages import (
     Sign,
 )
 from adamx.variants.common import decayed, where, with_mu_dtype
+from adamx.warmups import half_life_warmup, linear_warmup
 
 __all__ = [
     "adan",

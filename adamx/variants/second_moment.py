@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from adamx.annotations import DType, Mask, Scalar
-from adamx.numerics import fourth_root
 from adamx.rule import UpdateRule, update_rule
 from adamx.stages import (
     Belief,
@@ -29,6 +28,7 @@ from adamx.stages import (
     Yogi,
 )
 from adamx.variants.common import choose, decayed, momentum_of, with_mu_dtype
+from adamx.warmups import fourth_root
 
 __all__ = [
     "adabelief",
