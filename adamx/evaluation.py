@@ -105,6 +105,7 @@ def state_shardings(rule: Any, params: Tree, param_shardings: Tree) -> Tree:
     if not isinstance(rule, UpdateRule):
         raise TypeError(f"state_shardings takes a rule or a chain of rules, got {type(rule).__name__}.")
     leaves, structure = jax.tree.flatten(params)
+    of_leaves: Any = structure
     shardings = leaves_like(structure, param_shardings, "the shardings")
     for path, sharding in zip(paths_of(structure, leaves), shardings, strict=True):
         if not isinstance(sharding, NamedSharding):
@@ -116,13 +117,13 @@ def state_shardings(rule: Any, params: Tree, param_shardings: Tree) -> Tree:
             structure,
             [
                 jax.tree.map(functools.partial(_as_parameter, p, sharding), stored)
-                for p, sharding, stored in zip(leaves, shardings, structure.flatten_up_to(tree), strict=True)
+                for p, sharding, stored in zip(leaves, shardings, of_leaves.flatten_up_to(tree), strict=True)
             ],
         )
         for name, tree in state.slots.items()
     }
-    whole = None if mesh is None else NamedSharding(mesh, PartitionSpec())
-    return RuleState(whole, dict.fromkeys(state.scalars, whole), slots)
+    whole: Any = None if mesh is None else NamedSharding(mesh, PartitionSpec())
+    return RuleState(whole, {name: whole for name in state.scalars}, slots)
 
 
 def _as_parameter(p, sharding, slot):

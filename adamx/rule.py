@@ -158,17 +158,17 @@ class UpdateRule(RuleTree):
         `params=Nearest()` sets how `step` rounds. Of all slots, those that must be precise (copies of parameters, sums) stay as they are.
         """
         slots = {slot.name: slot for slot in wiring.slots_of(self.stages)}
+        kept: dict[str, Any] = dict(self.storages)
         if storage is not None:
-            storages = {name: storage for name, slot in slots.items() if not slot.precise} | storages
-        for name, storage in storages.items():
+            storages = {**{name: storage for name, slot in slots.items() if not slot.precise}, **storages}
+        for name, how in storages.items():
             expected = Rounding if name == "params" else Storage
-            if not isinstance(storage, expected):
-                raise TypeError(f"store({name}=...) takes a {expected.__name__}, got {storage!r}.")
-            if name in slots:
-                storages[name] = storage.of(slots[name])
-        return _checked(self.stages, tuple(sorted({**dict(self.storages), **storages}.items())), self.kernel)
+            if not isinstance(how, expected):
+                raise TypeError(f"store({name}=...) takes a {expected.__name__}, got {how!r}.")
+            kept[name] = how.of(slots[name]) if isinstance(how, Storage) and name in slots else how
+        return _checked(self.stages, tuple(sorted(kept.items())), self.kernel)
 
-    def fuse(self, *, interpret=False):
+    def fuse(self, *, interpret: bool = False) -> "UpdateRule":
         """A new rule whose `step` and `update` work on each leaf by one kernel, which reads and writes every array once.
 
         Rules with 8-bit slots run so by themselves on a TPU, where one device holds the leaves; `fuse` asks for it whatever the storage. A

@@ -209,7 +209,7 @@ def test_a_rule_survives_pickling_and_is_equal_and_hashable_by_value(case):
 def test_a_rule_reads_as_its_line_of_stages(case):
     rule = case_rule(case)
     if hasattr(rule, "parts"):
-        assert repr(rule) == "partition(matrix: {matrix!r}, rest: {rest!r})".format(**rule.parts)
+        assert repr(rule) == "partition(muon: {muon!r}, adam: {adam!r})".format(**rule.parts)
         return
     assert repr(rule) == " | ".join(map(repr, rule.stages))
     if not has_schedule(rule) and "by_rows" not in repr(rule):

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 import orbax.checkpoint as ocp
 import pytest
-from checks import assert_close, assert_same, each_plain_rule, raises, rule_of, tree
+from checks import assert_close, assert_same, each_rule, of_matrices, raises, rule_of, tree
 from flax.training.train_state import TrainState
 
 import adamx
@@ -144,9 +144,9 @@ def test_a_checkpoint_goes_on_in_the_other_library(through, first, second, tmp_p
 # A rule's own state
 
 
-@each_plain_rule
+@each_rule
 def test_slots_are_attributes_of_a_state(name):
-    state = rule_of(name).init(PARAMS)
+    state = of_matrices(rule_of(name)).init(PARAMS)
     for slot, leaves in state.slots.items():
         assert getattr(state, slot) is leaves
     for same in (copy.copy(state), copy.deepcopy(state), pickle.loads(pickle.dumps(state)), state._replace()):

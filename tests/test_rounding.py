@@ -76,7 +76,8 @@ def test_shards_and_lanes_have_bits_of_their_own():
 def test_replicas_under_shard_map_agree():
     mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Auto,))
     rule, params = adamx.adam(1e-3), jnp.ones(32, jnp.bfloat16)
-    step = jax.shard_map(lambda p: steps(rule, p, 1), mesh=mesh, in_specs=P(), out_specs=P())
+    state = rule.init(params)
+    step = jax.shard_map(lambda p: rule.step(p, state, p)[0], mesh=mesh, in_specs=P(), out_specs=P())
     assert_same(np.asarray(optimized(step)(params)), np.asarray(steps(rule, params, 1)))
 
 

@@ -12,10 +12,11 @@ from adamx.hyperparameters import Scheduled, at_count
 from adamx.interop.optax_marks import Constant, Count, Covers, Negative, Scalars
 from adamx.interop.optax_table import ROWS, reader, refusal, schedule_free
 from adamx.numerics import compute_dtype, real_dtype
+from adamx.rounding import Nearest
 from adamx.rule import RuleTree, UpdateRule
 from adamx.stages import LearningRate, ScheduleFree
 from adamx.state import DIFFERENTIABLE, RuleState, scalar_slots, slot_dtype, storage_of
-from adamx.storage import Cast, Float32, Nearest
+from adamx.storage import Cast, Float32
 from adamx.transforms import Chain
 from adamx.wiring import line, slots_of
 
@@ -118,7 +119,10 @@ class ChainForm(NamedTuple):
     forms: tuple
     parts: tuple
 
-    lacks_count = property(lambda self: any(form.lacks_count for form in self.forms if form))
+    @property
+    def lacks_count(self):
+        """Whether any of its parts does."""
+        return any(form.lacks_count for form in self.forms if form)
 
     def counts_in(self, state):
         """The counts for a state."""
@@ -150,7 +154,10 @@ class PartitionForm(NamedTuple):
     inner: ChainForm
     partition: Partition
 
-    lacks_count = property(lambda self: self.inner.lacks_count)
+    @property
+    def lacks_count(self):
+        """Whether any of its parts does."""
+        return self.inner.lacks_count
 
     def counts_in(self, state):
         """The counts for a state."""
