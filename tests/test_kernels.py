@@ -13,6 +13,8 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import adamx
+from adamx import grouping
+from adamx.kernels import Kernel
 from adamx.kernels.views import view_of
 from adamx.wiring import WiringError, hindrance
 
@@ -95,6 +97,20 @@ def test_leaves_without_a_layout_for_kernels_and_those_without_gradients_go_thei
     after, state = rule.step(grads, rule.init(params), params)
     expected = adamx.adam(1e-2).store(EIGHT).step(grads, rule.init(params), params)
     assert_same(jax.tree.map(np.asarray, (after, state)), jax.tree.map(np.asarray, expected))
+
+
+def test_what_runs_by_kernels_by_itself_is_what_can(monkeypatch):
+    monkeypatch.setattr(grouping, "_on_one_tpu", lambda: True)
+    monkeypatch.setattr(grouping, "Kernel", lambda: Kernel(interpret=True))
+    params = {"w": normal((64, 2), 0), "b": normal((5,), 1)}
+    clipped = adamx.masked(adamx.ClipGlobalNorm(0.1), lambda path, p: p.ndim == 1)
+    rules = {"adam": adamx.adam(1e-2), "lamb": adamx.lamb(1e-2)}
+    rules["clipped"] = rules["adam"].insert(clipped, before=adamx.Momentum)
+    for name, rule in rules.items():
+        for storage, kernels in ((EIGHT, name == "adam"), (adamx.Float32(), False)):
+            kept = rule.store(storage)
+            program = str(jax.make_jaxpr(kept.step)(params, kept.init(params), params))
+            assert program.count("pallas_call") == kernels, (name, storage)
 
 
 def test_a_kernel_works_on_shards():

@@ -38,7 +38,8 @@ def per_group(plan, part, dtype, stages, scalars, t, leaves):
 def fits(plan, line, dtype, leaf):
     """Whether the kernel takes this leaf: elementwise float32 arithmetic, and arrays that are laid out as the leaf."""
     shape = leaf.g.shape
-    if dtype != jnp.float32 or plan.wants_signal or view_of(shape) is None:
+    # A stage with sums cuts the line for all leaves, also where it does not act.
+    if dtype != jnp.float32 or plan.wants_signal or view_of(shape) is None or any(stage.sums for stage in line):
         return False
     acting = [stage for stage, active in zip(line, plan.active, strict=True) if active is not False]
     kept = [leaf.stored[slot.name] for stage in acting for slot in stage.slots]
