@@ -112,6 +112,11 @@ def _field(x):
     return (_bits(x) >> SIGNIFICAND) & EXPONENT
 
 
+def _largest(x, scales):
+    """The largest |x| of each block; NaN if one is NaN, as integers order them: XLA may leave a NaN out of a maximum of floats."""
+    return _float(_over_blocks(jnp.max, _bits(jnp.abs(x)), scales))
+
+
 EIGHTH = 1 << (SIGNIFICAND - 3)
 """The eighth part of an octave, the coarsest step between codes, in bits of a number."""
 
@@ -150,6 +155,15 @@ class Blockwise(Storage):
     rounding: Rounding = Stochastic()
     min_size: int = 4096
     where: Callable | None = None
+
+    def __post_init__(self):
+        for name, fine, expected in (
+            ("rounding", isinstance(self.rounding, Rounding), "Stochastic() or Nearest()"),
+            ("min_size", type(self.min_size) is int and self.min_size >= 0, "a whole number >= 0"),
+            ("where", self.where is None or callable(self.where), "a function where(path, shape) -> bool, or None"),
+        ):
+            if not fine:
+                raise TypeError(f"{type(self).__name__}: {name} must be {expected}, got {getattr(self, name)!r}.")
 
     def init(self, x, path):
         if not self._takes(x.shape, path):
@@ -202,7 +216,7 @@ class Int8(Blockwise):
             )
 
     def _scales(self, x, scales):
-        field = _top(_over_blocks(jnp.max, jnp.abs(x), scales))
+        field = _top(_largest(x, scales))
         # So large that the unit, 2^-17 of it, is a normal number.
         return _scale(field, jnp.maximum(field, 18) << SIGNIFICAND)
 
@@ -239,7 +253,7 @@ class Log8(Blockwise):
             raise ValueError(f"slot {slot.name!r} has a sign, which Log8() does not keep. Keep it as Int8().")
 
     def _scales(self, x, scales):
-        top = _top(_over_blocks(jnp.max, x, scales))
+        top = _top(_largest(x, scales))
         # Of what is not 0: the smallest exponent is the largest difference from the largest exponent there is. What is in the first eighth
         # of an octave counts as of the octave below, or it could not fall there: the first number of a window has no code.
         least = (_bits(x) - EIGHTH) >> SIGNIFICAND

@@ -79,6 +79,13 @@ def test_what_is_not_finite_is_seen_in_its_block_and_not_in_others():
         for storage in (Int8(min_size=0), Log8(min_size=0)):
             value = kept(storage, jnp.ones((128, 2)).at[3, 1].set(bad))
             assert np.all(np.isnan(value[:64, 1])) and np.all(value[64:] == 1) and np.all(value[:, 0] == 1)
+        rule, grads = adamx.adam(0.1).store(SMALL), jnp.ones((128, 2)).at[3, 1].set(bad)
+        for step in (rule.step, rule.fuse(interpret=True).step):
+            params, state = jax.jit(step)(grads, rule.init(grads), jnp.ones((128, 2)))
+            assert not np.isfinite(params[3, 1]) and np.sum(~np.isfinite(params)) == 1
+            # A square of infinity is held within the range.
+            for slot in state.slots.values() if np.isnan(bad) else [state.mu]:
+                assert_same(np.isnan(slot.scales), np.array([[False, True], [False, False]]))
 
 
 @pytest.mark.parametrize("name", ["8-bit", "bf16"])
@@ -270,6 +277,9 @@ def test_small_leaves_and_those_left_out_stay_float32():
 
 
 def test_what_cannot_be_kept_in_few_bits_is_refused():
+    for name, bad in (("rounding", "nearest"), ("min_size", -1), ("min_size", 1.5), ("where", "head")):
+        with raises(TypeError, f"Int8: {name} must be", f"got {bad!r}"):
+            Int8(**{name: bad})
     with raises(ValueError, "slot 'nu' is never negative", "Log8()"):
         adamx.adam(0.1).store(nu=Int8())
     with raises(ValueError, "slot 'mu' has a sign", "Int8()"):
