@@ -20,6 +20,12 @@ def axes_of_shape(shape):
     return tuple(map(Axis, shape, range(len(shape))))
 
 
+def varying(x):
+    """Axes of the mesh along which shards of `x` differ inside of `jax.shard_map`."""
+    kind = jax.typeof(x)
+    return kind.manual_axis_type.varying if hasattr(kind, "manual_axis_type") else kind.vma
+
+
 def _explicit(x):
     """The sharding of an array or of an abstract one; None but on a mesh with explicit axes."""
     sharding = jax.typeof(x).sharding if isinstance(x, jax.core.Tracer) else getattr(x, "sharding", None)

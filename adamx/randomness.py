@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from adamx.meshes import varying
 from adamx.numerics import narrow, within
 
 
@@ -90,10 +91,8 @@ def _positions(x):
 
 def _place(x):
     """Which of many like it this computation on `x` is: the lane of a `vmap`, the shard of a `shard_map`; 0 for the only one."""
-    kind = jax.typeof(x)
-    varying = kind.manual_axis_type.varying if hasattr(kind, "manual_axis_type") else kind.vma
     shard = jnp.uint32(0)
-    for axis in sorted(varying):
+    for axis in sorted(varying(x)):
         shard = shard * jnp.uint32(jax.lax.axis_size(axis)) + jax.lax.axis_index(axis).astype(jnp.uint32)
     return shard + _lane(jax.lax.stop_gradient(x))
 

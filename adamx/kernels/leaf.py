@@ -10,6 +10,7 @@ from jax.custom_batching import custom_vmap
 from adamx.blocks import BLOCK, Blocks, is_blocks
 from adamx.kernels.views import positions, view_of
 from adamx.leaves import Leaf, Part, Plan, per_leaf
+from adamx.meshes import varying
 from adamx.randomness import Dither
 from adamx.wiring import hindrance
 
@@ -148,9 +149,7 @@ def _scalar_memory(interpret):
 
 
 def _like(a, g):
-    kind = jax.typeof(g)
-    varying = kind.manual_axis_type.varying if hasattr(kind, "manual_axis_type") else kind.vma
-    return jax.ShapeDtypeStruct(a.shape, a.dtype, **({"vma": varying} if varying else {}))
+    return jax.ShapeDtypeStruct(a.shape, a.dtype, **({"vma": varying(g)} if varying(g) else {}))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
