@@ -11,6 +11,7 @@ shifts and masks, and every backend agrees to the bit.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -173,7 +174,18 @@ class Blockwise(Storage):
                 f"the complex slot of {path} cannot be kept as {type(self).__name__}; keep it as Float32(), or leave the leaf out: "
                 f"{type(self).__name__}(where=lambda path, shape: path != {path!r})."
             )
-        return self._encode(x, scales_shape(x.shape), None)
+        return _encode(self, x, scales_shape(x.shape))
+
+    def filled(self, fill, value, shape, dtype, path):
+        if not self._takes(shape, path) or jnp.issubdtype(dtype, jnp.complexfloating):
+            return super().filled(fill, value, shape, dtype, path)
+        # All of its blocks are like one of a single number.
+        one, scales = _encode(self, jnp.full(1, value, jnp.float32), (LANES,)), scales_shape(shape)
+        codes, scale = fill(one.codes[0], shape, jnp.int8), one.scales[0]
+        if isinstance(codes, jax.core.Tracer) or len(codes.sharding.device_set) > 1:
+            # Made of an array of the leaf's shape, they are divided as it is.
+            return Blocks(codes, _largest(fill(scale, shape, jnp.float32), scales))
+        return Blocks(codes, jnp.full(scales, scale, device=codes.sharding if codes.committed else None))
 
     def layout(self, shape, dtype, path):
         if not self._takes(shape, path):
@@ -199,6 +211,12 @@ class Blockwise(Storage):
         scales = self._scales(x, scales)
         bits = None if dither is None or self.rounding == Nearest() else dither.bits(x)
         return Blocks(self._codes(x, _spread(scales, x.shape), bits).astype(jnp.int8), scales)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 2))
+def _encode(storage, x, scales):
+    """Rounded to nearest, in one program where it is called outside of any."""
+    return storage._encode(x, scales, None)
 
 
 @dataclasses.dataclass(frozen=True)

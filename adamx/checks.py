@@ -116,7 +116,7 @@ def _check_state(stages, grads, state):
         raise TypeError(_no_state(grads, state))
     expected, given = _names(stages), (set(state.slots), set(state.scalars))
     if given != expected:
-        owners = [name for name, build in known_rules.items() if _names(build().stages) == given]
+        owners = [name for name in known_rules if _names_of(name) == given]
         raise ValueError(
             f"the state has slots {_listed(state.slots)} and scalars {_listed(state.scalars)}; this rule, {line(stages)}, keeps "
             f"{_listed(expected[0])} and {_listed(expected[1])}."
@@ -147,6 +147,11 @@ def _is_named(node):
 
 def _names(stages):
     return {slot.name for slot in slots_of(stages)}, set(scalar_slots(stages))
+
+
+@functools.cache
+def _names_of(rule):
+    return _names(known_rules[rule]().stages)
 
 
 def _listed(names):

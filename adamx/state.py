@@ -1,5 +1,6 @@
 """What a rule remembers between steps, and how it begins."""
 
+import functools
 import types
 from typing import Any, NamedTuple
 
@@ -101,12 +102,14 @@ def init(stages, storages, params):
             start = stage.start(p) if which and not isinstance(p, jax.ShapeDtypeStruct) else {}
             for slot, shape in slots_at(stage, which, axes_of_shape(jnp.shape(p))):
                 dtype = slot_dtype(slot, p_dtype)
+                storage, where = storage_of(storages, slot), f"params{jax.tree_util.keystr(path)}"
                 if slot.name in start:
                     # In a buffer of its own, or it could not be donated beside the parameters.
-                    begun = jnp.array(start[slot.name], dtype, copy=True)
+                    stored = storage.init(jnp.array(start[slot.name], dtype, copy=True), where)
                 else:
-                    begun = _filled(p, shape, dtype, first.get(slot.name, 0) if which else 0)
-                columns[slot.name].append(storage_of(storages, slot).init(begun, f"params{jax.tree_util.keystr(path)}"))
+                    value = first.get(slot.name, 0) if which else 0
+                    stored = storage.filled(functools.partial(_filled, p), value, shape, dtype, where)
+                columns[slot.name].append(stored)
         slots |= {name: jax.tree.unflatten(structure, column) for name, column in columns.items()}
     # Not wider than the parameters need: float64 switched on or off elsewhere changes nothing.
     dtypes = {getattr(p, "dtype", None) for p in leaves}
@@ -116,7 +119,7 @@ def init(stages, storages, params):
     return RuleState(jnp.zeros([], jnp.int32), scalars, slots)
 
 
-def _filled(p, shape, dtype, value):
+def _filled(p, value, shape, dtype):
     """An array of one number, sharded as the parameter in the axes that it has of the parameter."""
     if shape != jnp.shape(p):
         sharding, shape = sharding_of_slot(p, shape), tuple(map(int, shape))

@@ -1,6 +1,7 @@
 """How a slot is kept between steps. A rule's arithmetic never sees it."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -25,6 +26,10 @@ class Storage:
     def init(self, x: jax.Array, path: str) -> Any:
         """The stored form of the slot's first value `x`, an array in compute precision, for the leaf at `path`."""
         raise NotImplementedError
+
+    def filled(self, fill: Callable, value: Any, shape: tuple[int, ...], dtype: Any, path: str) -> Any:
+        """What `init` makes of an array whose numbers are all `value`; `fill(value, shape, dtype)` makes one, sharded as the leaf."""
+        return self.init(fill(value, shape, dtype), path)
 
     def layout(self, shape: tuple[int, ...], dtype: Any, path: str) -> Any:
         """What `init` makes of an array of `shape` and `dtype`, as `jax.ShapeDtypeStruct`s."""

@@ -2,20 +2,21 @@
 
 Error: 8,192 parameters whose gradients (Student's t, 4 degrees of freedom) have scales spread log-normally within each block, the hardest
 case for a shared scale; Adam's update after 300 steps against float32's. Falling: half of the gradients drop 20 times at step 500; the
-median of v to float32's at step 3,000. Training: the final training loss of a network on the digits, mean and standard deviation over
-seeds that all precisions share.
+median of v to float32's at step 3,000. Training: the final losses of the networks of networks.py, mean and standard deviation over seeds
+that all precisions share.
 
-    python benchmarks/precision.py [--parts error falling digits] [--seeds 20] [--out results.json]
+    python benchmarks/precision.py [--parts slots digits airfoil text] [--seeds 20] [--out folder]
 """
 
 import argparse
 import functools
+import pathlib
+import statistics
 
 import common
 import jax
 import jax.numpy as jnp
-import numpy as np
-from sklearn.datasets import load_digits
+import networks
 
 import adamx
 
@@ -23,6 +24,7 @@ NEAREST = adamx.Nearest()
 SLOTS = {
     "float32": {},
     "bf16": dict.fromkeys(("mu", "nu"), adamx.BFloat16()),
+    "bf16 to nearest": dict.fromkeys(("mu", "nu"), adamx.BFloat16(NEAREST)),
     "8-bit": {"mu": adamx.Int8(min_size=0), "nu": adamx.Log8(min_size=0)},
     "8-bit mu": {"mu": adamx.Int8(min_size=0)},
     "8-bit nu": {"nu": adamx.Log8(min_size=0)},
@@ -31,6 +33,7 @@ SLOTS = {
 """How Adam's slots are kept."""
 
 SIZE = 8192
+SEEDS = {"text": 5}
 
 
 def _gradients(scale, t):
@@ -74,75 +77,62 @@ PARAMS = {
 """How a rule's bfloat16 parameters are rounded."""
 
 
-def digits(modify, dtype, seeds, rate=1e-3, steps=1500):
-    """Final training losses, one a seed, of a network of 64, 256, 256 and 10 units on 1,797 digits, batches of 64."""
-    x, y = load_digits(return_X_y=True)
-    x, y = jnp.asarray(x / 16, jnp.float32), jnp.asarray(y)
-    rule, sizes = modify(adamx.adamw(rate)), (64, 256, 256, 10)
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _train(task, kind, modify, key):
+    return networks.train(task, modify(adamx.adamw(task.rate)), jnp.dtype(kind), key)
 
-    def forward(params, x):
-        for i, (w, b) in enumerate(params):
-            x = x @ w.astype(jnp.float32) + b.astype(jnp.float32)
-            x = x if i == len(params) - 1 else jax.nn.relu(x)
-        return x
 
-    def loss(params, x, y):
-        return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(forward(params, x)), y[:, None], 1))
+def training(task, seeds):
+    """Rows of a table: the final losses of a network, one a seed, for every precision."""
+    kinds = {name: ("float32", functools.partial(adamx.UpdateRule.store, **s)) for name, s in SLOTS.items()}
+    kinds |= {name: ("bfloat16", modify) for name, modify in PARAMS.items()}
+    for name, (kind, modify) in kinds.items():
+        losses = [float(_train(task, kind, modify, key)) for key in jax.random.split(jax.random.key(0), seeds)]
+        row = {"kept": name, "loss": statistics.mean(losses), "deviation": statistics.stdev(losses), "losses": losses}
+        print(row, flush=True)
+        yield row
 
-    @jax.jit
-    def train(key):
-        first, order = jax.random.split(key)
-        weights = [
-            jax.random.normal(k, (m, n)) * (2 / m) ** 0.5
-            for k, m, n in zip(jax.random.split(first, 3), sizes, sizes[1:], strict=False)
-        ]
-        params = [(w.astype(dtype), jnp.zeros(w.shape[1], dtype)) for w in weights]
 
-        def step(carry, key):
-            batch = jax.random.randint(key, (64,), 0, len(y))
-            grads = jax.grad(loss)(carry[0], x[batch], y[batch])
-            return rule.step(grads, carry[1], carry[0]), None
-
-        (params, _), _ = jax.lax.scan(step, (params, rule.init(params)), jax.random.split(order, steps))
-        return loss(params, x, y)
-
-    return [float(train(key)) for key in jax.random.split(jax.random.key(0), seeds)]
+def slots():
+    """Rows of a table: error and falling, for every way to keep Adam's slots."""
+    for name, storages in SLOTS.items():
+        row, fixed = {"slots": name}, tuple(storages.items())
+        for spread in (1.0, 3.0):
+            rms, largest = map(float, error(fixed, spread))
+            row |= {f"error, spread {spread:.0f}": rms, f"largest, spread {spread:.0f}": largest}
+        row["v to float32's"] = float(falling(fixed))
+        print(row, flush=True)
+        yield row
 
 
 def main():
     """Measures, prints, writes."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parts = ("error", "falling", "digits")
+    parts = ("slots", *networks.TASKS)
     parser.add_argument("--parts", nargs="+", default=parts, choices=parts)
-    parser.add_argument("--seeds", type=int, default=20, help="networks a precision")
-    parser.add_argument("--out", default=common.RESULTS / "precision.json")
+    parser.add_argument("--seeds", type=int, help="networks a precision; 20, of text 5")
+    parser.add_argument(
+        "--out", type=pathlib.Path, default=common.RESULTS, help="folder of the results, a file for each part"
+    )
     options = parser.parse_args()
-    record = common.environment(rule="adam", parameters=SIZE)
-    common.print_environment(record)
-    fixed = {name: tuple(storages.items()) for name, storages in SLOTS.items()}
-    if "error" in options.parts or "falling" in options.parts:
-        rows = record["slots"] = []
-        for name, storages in fixed.items():
-            row = {"slots": name}
-            if "error" in options.parts:
-                for spread in (1.0, 3.0):
-                    rms, largest = map(float, error(storages, spread))
-                    row |= {f"error, spread {spread:.0f}": rms, f"largest, spread {spread:.0f}": largest}
-            if "falling" in options.parts:
-                row["v to float32's"] = float(falling(storages))
-            rows.append(row)
-            print(row, flush=True)
-        common.print_table("Adam's updates and second moments against float32's", rows)
-    if "digits" in options.parts:
-        rows = record["digits"] = []
-        kinds = {name: (lambda rule, s=s: rule.store(**s), jnp.float32) for name, s in SLOTS.items()}
-        kinds |= {name: (modify, jnp.bfloat16) for name, modify in PARAMS.items()}
-        for name, (modify, dtype) in kinds.items():
-            losses = digits(modify, dtype, options.seeds)
-            rows.append({"kept": name, "loss": float(np.mean(losses)), "deviation": float(np.std(losses, ddof=1))})
-            print(rows[-1], flush=True)
-        common.print_table("Training loss on the digits, over seeds", rows)
-    common.write_json(options.out, record)
+    for part in options.parts:
+        if part == "slots":
+            record, title, rows = (
+                common.environment(rule="adam", parameters=SIZE),
+                "Adam's updates and second moments",
+                slots(),
+            )
+        else:
+            seeds = SEEDS.get(part, 20) if options.seeds is None else options.seeds
+            record, title, rows = (
+                common.environment(rule="adamw", seeds=seeds),
+                f"Final loss, {part}",
+                training(networks.TASKS[part](), seeds),
+            )
+        common.print_environment(record)
+        record["rows"] = list(rows)
+        common.print_table(title, [{k: v for k, v in row.items() if k != "losses"} for row in record["rows"]])
+        common.write_json(options.out / f"precision_{part}.json", record)
 
 
 if __name__ == "__main__":

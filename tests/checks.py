@@ -135,14 +135,9 @@ def run(rule, params, grads):
 
 optimized = functools.partial(
     jax.jit,
-    compiler_options={
-        # JAX 0.12 has this option no more.
-        **({"xla_cpu_use_fusion_emitters": True} if jax.__version_info__ < (0, 12) else {}),
-        "xla_backend_optimization_level": 3,
-        "xla_llvm_disable_expensive_passes": False,
-    },
+    compiler_options={"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False},
 )
-"""`jax.jit` as it is by default: the tests' other programs are not optimized (conftest.py). For what depends on the last bit."""
+"""`jax.jit` with optimization, which the tests' other programs are without (conftest.py). For what depends on the last bit."""
 OPTIMIZED_EAGERLY = {
     "step": optimized(_Compiled.step.__wrapped__, static_argnums=0),
     "join": optimized(_Compiled.join.__wrapped__),

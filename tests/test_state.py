@@ -192,30 +192,6 @@ def test_training_goes_on_bit_for_bit_after_pickle_and_orbax(tmp_path):
 
 
 @each_rule
-def test_updates_and_slots_are_sharded_as_the_parameters(name):
-    shapes = {"kernel": (8, 2), "bias": (8,)}
-    params, grads, rule = tree(0, shapes=shapes), tree(1, shapes=shapes), rule_of(name, min_dim_size_to_factor=2)
-    expected = update(rule, grads, rule.init(params), params)
-    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))
-    with jax.set_mesh(mesh):
-        split = {"kernel": jax.P("data", None), "bias": jax.P("data")}
-        params = jax.device_put(params, split)
-        grads = jax.device_put(grads, split)
-        state = rule.init(params)
-        compiled = jax.jit(updating(rule))
-        updates, after = compiled(grads, state, params)
-        assert_close((updates, after), expected)
-        compiled(grads, after, params)
-        assert compiled._cache_size() == 1
-        before, slots = slots_of_leaves(state), slots_of_leaves(after)
-        for leaf, p in params.items():
-            assert updates[leaf].sharding == p.sharding
-            for slot, x in before.get(leaf, {}).items():
-                assert slots[leaf][slot].sharding == x.sharding
-                assert x.shape != p.shape or x.sharding == p.sharding
-
-
-@each_rule
 def test_training_in_a_shard_map_scans(name):
     if any(stage.sums and stage.scalar_slots for stage in rule_of(name).stages):
         pytest.skip("inside of a shard_map its sums are a shard's own, and no longer the same everywhere")

@@ -51,6 +51,14 @@ def test_codes_have_the_leafs_shape_and_values_are_near(shape):
         assert np.max(np.abs(decoded - x)[near] / np.abs(x)[near]) <= 1 / 16 + 1e-6
 
 
+@pytest.mark.parametrize("value", [0.0, 0.1, 1.0, 3e-40, jnp.nan])
+def test_an_array_of_one_number_is_kept_as_any_other(value):
+    for shape in SHAPES[:3]:
+        for storage in (Int8(min_size=0), Log8(min_size=0), adamx.BFloat16(), adamx.Float32()):
+            made = storage.filled(lambda v, s, d: jnp.full(s, v, d), value, shape, jnp.float32, "params")
+            assert_same(made, storage.init(jnp.full(shape, value, jnp.float32), "params"))
+
+
 def test_a_block_within_few_octaves_has_more_codes_for_each():
     for octaves, error in ((4, 2**-7), (8, 2**-6), (16, 2**-5), (32, 2**-4)):
         x = jnp.exp2(jnp.linspace(0.2, octaves - 0.1, 64)).reshape(64, 1)
