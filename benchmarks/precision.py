@@ -24,7 +24,6 @@ NEAREST = adamx.Nearest()
 SLOTS = {
     "float32": {},
     "bf16": dict.fromkeys(("mu", "nu"), adamx.BFloat16()),
-    "bf16 to nearest": dict.fromkeys(("mu", "nu"), adamx.BFloat16(NEAREST)),
     "8-bit": {"mu": adamx.Int8(min_size=0), "nu": adamx.Log8(min_size=0)},
     "8-bit mu": {"mu": adamx.Int8(min_size=0)},
     "8-bit nu": {"nu": adamx.Log8(min_size=0)},

@@ -29,11 +29,11 @@ def start(command, *arguments, **options):
     return subprocess.Popen([sys.executable, EXAMPLES / script, *own, *map(str, arguments)], text=True, **options)
 
 
-def run(command, folder, *arguments):
-    """What a command of the README prints; its results are in `folder`, if it takes one."""
+def run(command, folder, *arguments, **options):
+    """What a command of the README prints; its results are in `folder`, if it takes one; `options` of `subprocess.Popen`."""
     assert command in COMMANDS, f"{command} is not in the README"
     out = () if folder is None else ("--out", folder)
-    process = start(command, *arguments, *out, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = start(command, *arguments, *out, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
     printed, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     return printed

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from checks import assert_same, each_rule, further, line_of, tree
+from checks import PAIR, assert_same, each_rule, further, line_of, tree
 
 import adamx
 from adamx import probes
@@ -17,7 +17,7 @@ PARAMS, GRADS = tree(), tree(1)
 
 @each_rule
 def test_every_rule_is_probed_in_a_scan_and_its_state_stays_its_own(name):
-    rule, shapes = line_of(name)
+    rule, shapes = line_of(name, PAIR)
     params, grads, probed = tree(shapes=shapes), tree(1, shapes=shapes), probes.probe(rule)
 
     @jax.jit

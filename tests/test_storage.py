@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from checks import assert_same, case_rule, each_rule, further, normal, raises
+from checks import assert_same, case_rule, each_rule, further, normal, optimized, raises
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -125,7 +125,7 @@ def error_of_update(rule, spread, steps=300, n=4096):
         return (a, b), (jnp.mean((u - v) ** 2) / jnp.mean(v**2), jnp.max(jnp.abs(u)), jnp.max(jnp.abs(v)))
 
     states = rule.init(scale), exact.init(scale)
-    _, (error, largest, largest_exact) = jax.jit(lambda s: jax.lax.scan(step, s, jnp.arange(steps)))(states)
+    _, (error, largest, largest_exact) = optimized(lambda s: jax.lax.scan(step, s, jnp.arange(steps)))(states)
     return np.sqrt(error[-1]), np.max(largest) / np.max(largest_exact)
 
 
@@ -157,10 +157,7 @@ def test_a_second_moment_falls_when_the_gradients_do(storage):
 def test_every_rule_runs_in_8_bits(name):
     rule = case_rule(name)
     rule = rule.store(SMALL) if hasattr(rule, "store") else adamx.groups.Partition(rule.parts, rule.labels)
-    params, grads = (
-        {"w": normal((64, 3), 0), "b": normal((5,), 1)},
-        {"w": normal((8, 64, 3), 2), "b": normal((8, 5), 3)},
-    )
+    params, grads = {"w": normal((64, 3), 0)}, {"w": normal((8, 64, 3), 2)}
     state = rule.init(params)
 
     def step(carry, g):
