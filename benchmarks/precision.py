@@ -2,14 +2,16 @@
 
 Error: 8,192 parameters whose gradients (Student's t, 4 degrees of freedom) have scales spread log-normally within each block, the hardest
 case for a shared scale; Adam's update after 300 steps against float32's. Falling: half of the gradients drop 20 times at step 500; the
-median of v to float32's at step 3,000. Training: the final losses of the networks of networks.py, mean and standard deviation over seeds
-that all precisions share.
+median of v to float32's at step 3,000. Rules: 10,000 steps of each on a noisy quadratic. Training: the final losses of the networks of
+networks.py, mean and standard deviation over seeds that all precisions share.
 
-    python benchmarks/precision.py [--parts slots digits airfoil text] [--seeds 20] [--out folder]
+    python benchmarks/precision.py [--parts slots rules digits airfoil text] [--seeds 20] [--kept float32 8-bit]
+                                   [--out folder]
 """
 
 import argparse
 import functools
+import math
 import pathlib
 import statistics
 
@@ -32,6 +34,7 @@ SLOTS = {
 """How Adam's slots are kept."""
 
 SIZE = 8192
+STEPS, SHAPE = 10_000, (128, 4)
 SEEDS = {"text": 5}
 
 
@@ -68,6 +71,39 @@ def falling(storages):
     return jnp.median((nu / b.slots["nu"])[1::2])
 
 
+@functools.partial(jax.jit, static_argnums=1)
+def _descend(rule, needs, scale):
+    """The largest |u| of a run on a noisy quadratic, and the mean square of its last parameters."""
+
+    def step(carry, t):
+        params, state, largest = carry
+        noise = jax.random.t(jax.random.fold_in(jax.random.key(0), t), 4.0, scale.shape)
+        grads = scale * (params + noise)
+        given = {"value": 0.5 * jnp.mean(scale * params**2), "hessian": scale}
+        updates, state = rule.update(grads, state, params, **{name: given[name] for name in needs})
+        return (params + updates, state, jnp.maximum(largest, jnp.max(jnp.abs(updates)))), None
+
+    start = (jnp.ones_like(scale), rule.init(scale), jnp.float32(0))
+    (params, _, largest), _ = jax.lax.scan(step, start, jnp.arange(STEPS))
+    return largest, jnp.mean(params**2)
+
+
+def rules():
+    """Rows of a table: every rule of the catalogue for 10,000 steps in 8 bits, against float32."""
+    scale = jnp.exp(jax.random.normal(jax.random.key(1), SHAPE))
+    for name in adamx.CATALOGUE:
+        rule = common.ours(name)
+        if hasattr(rule, "parts"):
+            continue
+        needs = tuple(extra for stage in rule.stages for extra in (*stage.scalar_extras, *stage.extras))
+        exact = _descend(rule, needs, scale)
+        ours = _descend(rule.store(adamx.EightBit(min_size=0)), needs, scale)
+        row = {"rule": name, "largest update, of float32's": float(ours[0] / exact[0])}
+        row |= {"mean square of the parameters": float(ours[1]), "in float32": float(exact[1])}
+        print(row, flush=True)
+        yield row
+
+
 PARAMS = {
     "bf16 parameters, stochastic": lambda rule: rule,
     "bf16 parameters, Kahan": adamx.modifiers.kahan,
@@ -81,11 +117,13 @@ def _train(task, kind, modify, key):
     return networks.train(task, modify(adamx.adamw(task.rate)), jnp.dtype(kind), key)
 
 
-def training(task, seeds):
-    """Rows of a table: the final losses of a network, one a seed, for every precision."""
+def training(task, seeds, kept):
+    """Rows of a table: the final losses of a network, one a seed, for the precisions that are named, or all."""
     kinds = {name: ("float32", functools.partial(adamx.UpdateRule.store, **s)) for name, s in SLOTS.items()}
     kinds |= {name: ("bfloat16", modify) for name, modify in PARAMS.items()}
     for name, (kind, modify) in kinds.items():
+        if kept and name not in kept:
+            continue
         losses = [float(_train(task, kind, modify, key)) for key in jax.random.split(jax.random.key(0), seeds)]
         row = {"kept": name, "loss": statistics.mean(losses), "deviation": statistics.stdev(losses), "losses": losses}
         print(row, flush=True)
@@ -104,30 +142,30 @@ def slots():
         yield row
 
 
+def table_of(part, seeds, kept):
+    """Title, what the results depend on besides the machine, and rows."""
+    if part == "slots":
+        return "Adam's updates and second moments", {"parameters": SIZE}, slots()
+    if part == "rules":
+        return "Every rule in 8 bits", {"steps": STEPS, "parameters": math.prod(SHAPE)}, rules()
+    seeds = seeds or SEEDS.get(part, 20)
+    return f"Final loss, {part}", {"seeds": seeds}, training(networks.TASKS[part](), seeds, kept)
+
+
 def main():
     """Measures, prints, writes."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parts = ("slots", *networks.TASKS)
+    parts = ("slots", "rules", *networks.TASKS)
     parser.add_argument("--parts", nargs="+", default=parts, choices=parts)
+    parser.add_argument("--kept", nargs="+", choices=(*SLOTS, *PARAMS), help="train with these precisions only; all")
     parser.add_argument("--seeds", type=int, help="networks a precision; 20, of text 5")
     parser.add_argument(
         "--out", type=pathlib.Path, default=common.RESULTS, help="folder of the results, a file for each part"
     )
     options = parser.parse_args()
     for part in options.parts:
-        if part == "slots":
-            record, title, rows = (
-                common.environment(rule="adam", parameters=SIZE),
-                "Adam's updates and second moments",
-                slots(),
-            )
-        else:
-            seeds = SEEDS.get(part, 20) if options.seeds is None else options.seeds
-            record, title, rows = (
-                common.environment(rule="adamw", seeds=seeds),
-                f"Final loss, {part}",
-                training(networks.TASKS[part](), seeds),
-            )
+        title, more, rows = table_of(part, options.seeds, options.kept)
+        record = common.environment(**more)
         common.print_environment(record)
         record["rows"] = list(rows)
         common.print_table(title, [{k: v for k, v in row.items() if k != "losses"} for row in record["rows"]])
