@@ -8,11 +8,11 @@ from adamx import hessians as hessians
 from adamx import modifiers as modifiers
 from adamx import stages as stages
 from adamx.annotations import Decay as Decay
-from adamx.blocks import EightBit as EightBit
-from adamx.blocks import Int8 as Int8
-from adamx.blocks import Log8 as Log8
 from adamx.catalogue import CATALOGUE as CATALOGUE
 from adamx.catalogue import create as create
+from adamx.eight_bit import EightBit as EightBit
+from adamx.eight_bit import Int8 as Int8
+from adamx.eight_bit import Log8 as Log8
 from adamx.evaluation import eval_params as eval_params
 from adamx.evaluation import state_bytes as state_bytes
 from adamx.evaluation import state_shardings as state_shardings

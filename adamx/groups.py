@@ -7,10 +7,13 @@ import jax
 import optax
 
 from adamx.annotations import Tree
-from adamx.rule import RuleTree
+from adamx.rounding import Rounding
+from adamx.rule import RuleTree, UpdateRule
 from adamx.stages.base import Stage
+from adamx.storage import Storage
 from adamx.structure import is_absent, leaves_like, path_of, spread
 from adamx.transforms import check_parts, children, show, stages_of, together, traced, updated
+from adamx.wiring import slots_of
 
 
 class PartitionState(NamedTuple):
@@ -58,6 +61,25 @@ class Partition(RuleTree):
     def step(self, grads: Tree, state: PartitionState, params: Tree, **extra: Any) -> tuple[Tree, PartitionState]:
         """Update and apply in one, as of an `UpdateRule`: the new parameters, and the state."""
         return _each(_stepped, self.parts, self.labels, grads, state, params, extra)[:2]
+
+    def store(self, storage: Storage | None = None, /, **storages: Storage | Rounding) -> "Partition":
+        """A new partition whose rules keep their slots otherwise: each rule the named slots that it has, as `UpdateRule.store` does.
+
+        Raises:
+          ValueError: a slot that no rule in it has.
+        """
+        rules = {label: part for label, part in self.parts.items() if isinstance(part, UpdateRule | Partition)}
+        slots = {label: {slot.name for slot in slots_of(rule.stages)} | {"params"} for label, rule in rules.items()}
+        if unknown := storages.keys() - set().union(*slots.values()):
+            raise ValueError(
+                f"no rule of this partition has a slot {', '.join(map(repr, sorted(unknown)))}; their slots are "
+                f"{', '.join(sorted(set().union(*slots.values()) - {'params'})) or 'none'}."
+            )
+        kept = {
+            label: rule.store(storage, **{name: how for name, how in storages.items() if name in slots[label]})
+            for label, rule in rules.items()
+        }
+        return Partition(self.parts | kept, self.labels)
 
     def __repr__(self):
         return f"partition({', '.join(f'{label}: {show(part)}' for label, part in self.parts.items())})"

@@ -12,7 +12,8 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import adamx
-from adamx.blocks import Blocks, Int8, Log8
+from adamx.blocks import Blocks
+from adamx.eight_bit import Int8, Log8
 
 SHAPES = ((128, 70), (100, 33), (5000,), (16387,), (24, 300), (3, 3, 64, 4), (70, 2, 3), (2, 130, 4))
 SMALL = adamx.EightBit(min_size=0)
@@ -156,7 +157,7 @@ def test_a_second_moment_falls_when_the_gradients_do(storage):
 @each_rule
 def test_every_rule_runs_in_8_bits(name):
     rule = case_rule(name)
-    rule = rule.store(SMALL) if hasattr(rule, "store") else adamx.groups.Partition(rule.parts, rule.labels)
+    rule = rule.store(SMALL)
     params, grads = {"w": normal((64, 3), 0)}, {"w": normal((8, 64, 3), 2)}
     state = rule.init(params)
 
@@ -174,6 +175,21 @@ def test_every_rule_runs_in_8_bits(name):
         slot for stage in rule.stages for slot in stage.slots if slot.shape((64, 3)) == (64, 3) and not slot.precise
     ]
     assert all(isinstance(after.slots[s.name]["w"], (Blocks, jax.Array)) for s in of_parameter)
+
+
+def test_the_rules_of_a_partition_keep_the_slots_that_each_has():
+    rule, params = case_rule("muon"), {"w": normal((64, 3), 0), "b": normal((5,), 1)}
+    matrices, rest = (rule.store(SMALL).init(params).inner_states[label].slots for label in ("muon", "adam"))
+    assert isinstance(matrices["mu"]["w"], Blocks) and isinstance(rest["nu"]["b"], Blocks)
+    by_name = rule.store(nu=adamx.BFloat16(), params=adamx.Nearest())
+    assert by_name.parts["muon"] == rule.parts["muon"].store(params=adamx.Nearest())
+    assert by_name.parts["adam"] == rule.parts["adam"].store(nu=adamx.BFloat16(), params=adamx.Nearest())
+    nested = adamx.partition({"all": rule, "rest": optax.sgd(0.1)}, lambda p: "all")
+    assert nested.store(SMALL).parts["all"] == rule.store(SMALL)
+    with raises(ValueError, "no rule of this partition has a slot 'momentum'", "mu, nu"):
+        rule.store(momentum=adamx.BFloat16())
+    with raises(TypeError, "store(nu=...) takes a Storage, got 8"):
+        rule.store(nu=8)
 
 
 @each_storage

@@ -26,6 +26,7 @@ FLOORS = (
     ("rounding",),
     ("signal", "storage"),
     ("blocks",),
+    ("eight_bit",),
     ("stages.base",),
     ("stages.moments",),
     ("stages.*",),
