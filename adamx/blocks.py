@@ -11,6 +11,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from adamx.meshes import divided_as, parts, whole
 
 BLOCK = 64
 LANES = 128
@@ -52,6 +55,15 @@ def scales_shape(shape):
     return (*shape[:axis], -(-shape[axis] // BLOCK), *shape[axis + 1 :])
 
 
+def are_filled(shape):
+    """Which of a leaf's blocks, in the shape of its scales, have numbers: of rows that are shorter than 128, not all."""
+    scales = scales_shape(shape)
+    if axis_of_blocks(shape) is not None:
+        return np.ones(scales, bool)
+    first = np.arange(scales[0] // LANES)[:, None] * (BLOCK * LANES) + np.arange(LANES)
+    return first.reshape(scales) < math.prod(shape)
+
+
 def _split(shape, scales):
     """How an array of `shape`, a leaf or a part of one, is cut into blocks with these `scales` (a shape).
 
@@ -68,17 +80,21 @@ def _split(shape, scales):
 def over_blocks(reduce, x, scales):
     """`reduce` of each block, of shape `scales`; zeros fill the last block up."""
     taken, axis, split = _split(x.shape, scales)
-    x = x.reshape(taken)
     missing = math.prod(split) // math.prod(taken[:axis] + taken[axis + 1 :]) - taken[axis]
+    divided = parts(x, [axis] if taken == x.shape else range(x.ndim))
+    if divided > 1 and (missing or taken != x.shape or split[axis] % divided):
+        # Explicit axes of a mesh cut the blocks.
+        x = whole(x)
+    x = x.reshape(taken)
     if missing:
         x = jnp.pad(x, [(0, missing if a == axis else 0) for a in range(x.ndim)])
     return reduce(x.reshape(split), axis=axis + 1).reshape(scales)
 
 
-def spread(of_block, shape):
-    """What is one a block as an array of `shape`."""
-    taken, axis, split = _split(shape, of_block.shape)
+def spread(of_block, like):
+    """What is one a block as an array like the leaf, or the part of one, that `like` is: of its shape and sharding."""
+    taken, axis, split = _split(like.shape, of_block.shape)
     wide = jnp.broadcast_to(of_block.reshape(*split[: axis + 1], 1, *split[axis + 2 :]), split)
     wide = wide.reshape(*taken[:axis], -1, *taken[axis + 1 :])
     short = wide if wide.shape == taken else jax.lax.slice_in_dim(wide, 0, taken[axis], axis=axis)
-    return short.reshape(shape)
+    return divided_as(short.reshape(like.shape), like)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from adamx.blocks import LANES, Blocks, is_blocks, over_blocks, scales_shape, spread
+from adamx.blocks import LANES, Blocks, are_filled, is_blocks, over_blocks, scales_shape, spread
 from adamx.numerics import narrow
 from adamx.rounding import Nearest, Rounding, Stochastic
 from adamx.storage import Storage
@@ -103,12 +103,13 @@ class Blockwise(Storage):
         if not self._takes(shape, path) or jnp.issubdtype(dtype, jnp.complexfloating):
             return super().filled(fill, value, shape, dtype, path)
         # All of its blocks are like one of a single number.
-        one, scales = _encode(self, jnp.full(1, value, jnp.float32), (LANES,)), scales_shape(shape)
+        one = _encode(self, jnp.full(1, value, jnp.float32), (LANES,))
         codes, scale = fill(one.codes[0], shape, jnp.int8), one.scales[0]
         if isinstance(codes, jax.core.Tracer) or len(codes.sharding.device_set) > 1:
             # Made of an array of the leaf's shape, they are divided as it is.
-            return Blocks(codes, _largest(fill(scale, shape, jnp.float32), scales))
-        return Blocks(codes, jnp.full(scales, scale, device=codes.sharding if codes.committed else None))
+            return Blocks(codes, _largest(fill(scale, shape, jnp.float32), scales_shape(shape)))
+        scales = jnp.where(are_filled(shape), scale, jnp.float32(0))
+        return Blocks(codes, jax.device_put(scales, codes.sharding) if codes.committed else scales)
 
     def layout(self, shape, dtype, path):
         if not self._takes(shape, path):
@@ -119,7 +120,7 @@ class Blockwise(Storage):
     def decode(self, stored, dtype):
         if not is_blocks(stored):
             return stored.astype(dtype)
-        scale = spread(stored.scales, stored.codes.shape)
+        scale = spread(stored.scales, stored.codes)
         value = self._value(stored.codes.astype(jnp.int32), scale)
         return jnp.where(jnp.isnan(scale), scale, value).astype(dtype)
 
@@ -133,7 +134,7 @@ class Blockwise(Storage):
         x = narrow(x, jnp.float32)
         scales = self._scales(x, scales)
         bits = None if dither is None or self.rounding == Nearest() else dither.bits(x)
-        return Blocks(self._codes(x, spread(scales, x.shape), bits).astype(jnp.int8), scales)
+        return Blocks(self._codes(x, spread(scales, x), bits).astype(jnp.int8), scales)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 2))

@@ -1,5 +1,7 @@
 """Arrays on meshes with explicit axes: how slots are divided that are not of the parameter's shape, and sums over divided axes."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
@@ -48,6 +50,21 @@ def whole(x):
     """The array, gathered where explicit axes of a mesh divide it."""
     sharding = _explicit(x)
     return x if sharding is None else jax.sharding.reshard(x, NamedSharding(sharding.mesh, PartitionSpec()))
+
+
+def divided_as(x, like):
+    """The array, divided as one of its shape on explicit axes of a mesh."""
+    sharding = _explicit(like)
+    return x if sharding is None or sharding == _explicit(x) else jax.sharding.reshard(x, sharding)
+
+
+def parts(x, axes):
+    """Into how many parts explicit axes of a mesh divide an array along some of its axes."""
+    sharding = _explicit(x)
+    if sharding is None:
+        return 1
+    names = [sharding.spec[axis] for axis in axes if axis < len(sharding.spec)]
+    return math.prod(sharding.mesh.shape[name] for name in jax.tree.leaves(names))
 
 
 def product(a, b, like=None):
