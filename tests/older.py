@@ -6,6 +6,10 @@ import jax
 import optax
 
 
+OLDER = not hasattr(jax, "enable_x64") or not hasattr(optax, "tree")
+"""Whether a script that uses those names fails here, in a process of its own."""
+
+
 def name_as_later():
     """Gives what JAX and Optax have under other names those of later versions."""
     if not hasattr(jax, "enable_x64"):

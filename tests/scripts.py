@@ -7,7 +7,9 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 from matplotlib.image import imread
+from older import OLDER
 
 ROOT = pathlib.Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -24,7 +26,9 @@ def load(name):
 
 
 def start(command, *arguments, **options):
-    """Starts a script of examples/ in a process of its own."""
+    """Starts a script of examples/ in a process of its own; skips the test where the versions are too old for scripts."""
+    if OLDER:
+        pytest.skip("the examples use names that these versions of JAX and Optax do not have")
     script, *own = command.split()
     return subprocess.Popen([sys.executable, EXAMPLES / script, *own, *map(str, arguments)], text=True, **options)
 

@@ -36,7 +36,7 @@ class Lookahead(Stage):
     def __call__(self, x, s, k):
         met = moved(s["p_slow"], x.p + x.u, self.slow_step_size)
         slow = jnp.where(k["meets"] > 0, met, s["p_slow"])
-        return x.write(u=jnp.where(k["meets"] > 0, met - x.p, x.u)), {"p_slow": slow}
+        return x.write(u=jnp.where(k["meets"] > 0, slow - x.p, x.u)), {"p_slow": slow}
 
     def eval_params(self, p, s):
         """The slow weights."""
@@ -76,12 +76,13 @@ class ScheduleFree(Stage):
         largest = jnp.maximum(last["largest_lr"], last["lr"])
         weight = t**self.r * largest**self.weight_lr_power
         total = last["weight_sum"] + weight
-        c, beta = ratio(weight, total), 1 - self.b1.complement
-        return {"weight_sum": total, "largest_lr": largest, "c": c, "of_u": 1 - beta * (1 - c)}
+        c = ratio(weight, total)
+        return {"weight_sum": total, "largest_lr": largest, "c": c, "of_u": self.b1.complement * (1 - c)}
 
     def __call__(self, x, s, k):
-        # y_t - y_{t-1}, with x_{t-1} = (y - (1 - b1) z) / b1 put in.
-        return x.write(u=k["c"] * (s["z"] - x.p) + k["of_u"] * x.u), {"z": s["z"] + x.u}
+        # y_t - y_{t-1}, with x_{t-1} = (y_{t-1} - (1 - b1) z_{t-1}) / b1 put in, in terms of z_t: z_{t-1} is not read again.
+        z = s["z"] + x.u
+        return x.write(u=k["c"] * (z - x.p) + k["of_u"] * x.u), {"z": z}
 
     def eval_params(self, p, s):
         """The average x = z + (y - z) / b1."""
