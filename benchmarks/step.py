@@ -112,7 +112,8 @@ def make_tree(shape, count, seed):
 def jax_stepper(rule, step, params, grads):
     """A function that makes one step and waits for it; `step` is the compiled step of `rule`."""
     params, grads = jax.tree.map(jnp.array, params), jax.tree.map(jnp.array, grads)
-    state = [params, rule.init(params)]
+    # In buffers of its own: some of the states of Optax hold the parameters themselves, which cannot be donated twice.
+    state = [params, jax.tree.map(jnp.copy, rule.init(params))]
 
     def run():
         state[:] = jax.block_until_ready(step(*state, grads))
