@@ -5,7 +5,6 @@ import types
 import jax
 import optax
 
-
 OLDER = not hasattr(jax, "enable_x64") or not hasattr(optax, "tree")
 """Whether a script that uses those names fails here, in a process of its own."""
 
