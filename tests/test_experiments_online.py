@@ -20,9 +20,8 @@ def small(tmp_path_factory):
     steps = ["--steps", 100_000, "--seeds", 3]
     # Its many steps take longer than their compilation, as other tests compile.
     flags = os.environ["XLA_FLAGS"].replace("optimization_level=0", "optimization_level=1")
-    return run(
-        "amsgrad_counterexample.py", folder, *steps, "--tensorboard", env=os.environ | {"XLA_FLAGS": flags}
-    ), folder
+    optimized = os.environ | {"XLA_FLAGS": flags}
+    return run("amsgrad_counterexample.py", folder, *steps, "--tensorboard", env=optimized), folder
 
 
 EXPECTED = {  # x and average regret at step 100,000
