@@ -118,6 +118,7 @@ def test_an_update_of_sharded_leaves_is_that_of_whole_ones_without_communication
         updates, after = compiled(params, state, params)
         if kind == AxisType.Explicit:
             compiled(params, after, params)  # which takes no state that is sharded otherwise
+            assert {leaf: u.sharding for leaf, u in updates.items()} == {leaf: p.sharding for leaf, p in params.items()}
     assert_close(jax.device_get((updates, after)), on_one_device(name))
     assert all(u.sharding.is_equivalent_to(params[leaf].sharding, u.ndim) for leaf, u in updates.items())
     assert_sharded(after)

@@ -158,7 +158,10 @@ def test_a_second_moment_falls_when_the_gradients_do(storage):
 def test_every_rule_runs_in_8_bits(name):
     rule = case_rule(name)
     rule = rule.store(SMALL)
-    params, grads = {"w": normal((64, 3), 0)}, {"w": normal((8, 64, 3), 2)}
+    params, grads = (
+        {"w": normal((64, 3), 0), "b": normal((5,), 1)},
+        {"w": normal((8, 64, 3), 2), "b": normal((8, 5), 3)},
+    )
     state = rule.init(params)
 
     def step(carry, g):
