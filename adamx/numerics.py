@@ -181,10 +181,17 @@ def rms(x):
     return root(mean(abs_sq(x)))
 
 
+def l1_norm(x):
+    """Sum of |x| over the whole array, a real scalar."""
+    return below_overflow(jnp.sum(jnp.abs(x)))
+
+
 def inner(a, b):
     """Inner product of two whole arrays, a real scalar; that of large numbers stays within the range of the dtype."""
     product = jnp.real(a) * jnp.real(b) + jnp.imag(a) * jnp.imag(b) if jnp.iscomplexobj(a) else a * b
-    return jnp.sum(clamped(product, margin=2 * max(1, product.size)))
+    # Held from above only: no two infinities cancel, and XLA's CPU compiler makes no array of it, as it does of what is clamped.
+    top = np.array(jnp.finfo(product.dtype).max / (2 * max(1, product.size)), product.dtype)
+    return clamped(jnp.sum(lax.min(product, top)), margin=2)
 
 
 def clamped(x, margin=4):

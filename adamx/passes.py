@@ -8,8 +8,9 @@ import os
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
-from adamx.numerics import average, below_overflow, scaled
+from adamx.numerics import average, below_overflow, ratio, scaled
 
 
 def second_average(old, new, rate):
@@ -32,6 +33,14 @@ def weighted_sq(weight, x):
     if jnp.iscomplexobj(x):
         return below_overflow(sum(scaled(weight, part) * part for part in (jnp.real(x), jnp.imag(x))))
     return below_overflow(scaled(weight, x) * x)
+
+
+def ratio_in_sum(numerator, denominator):
+    """`ratio` for a denominator >= 0, of the same shape, in what a sum adds up: a choice in there would be made an array first."""
+    if jnp.iscomplexobj(numerator):
+        return ratio(numerator, denominator)
+    there = lax.sign(denominator)
+    return numerator / (denominator + (1 - there)) * there
 
 
 def several_outputs():

@@ -3,7 +3,19 @@
 import jax.numpy as jnp
 
 from adamx.annotations import Decay, NonNegative, Number, Positive
-from adamx.numerics import clamped, debias_weight, inner, mean_log_decay, over_root, ratio, root, scaled
+from adamx.numerics import (
+    clamped,
+    debias_weight,
+    inner,
+    l1_norm,
+    mean_log_decay,
+    moved,
+    over_root,
+    ratio,
+    root,
+    scaled,
+)
+from adamx.passes import ratio_in_sum
 from adamx.stages.base import Slot, Stage, Wrapper, stage
 from adamx.stages.moments import SecondMomentStage
 from adamx.structure import static
@@ -12,10 +24,6 @@ from adamx.structure import static
 def _root_of_rate(rate):
     """1 - sqrt(b) for rate = 1 - b, without cancellation."""
     return rate / (1 + root(1 - rate))
-
-
-def _l1_norm(x):
-    return jnp.sum(clamped(jnp.abs(x), margin=2 * max(1, x.size)))
 
 
 def _bounded(d):
@@ -116,7 +124,7 @@ class ProdigyDistance(_Estimate):
     def measure(self, x, s, k):
         return {
             "product": inner(x.g, s["p_start"] - x.p),
-            "s_norm": _l1_norm(self._s(x, s, k)),
+            "s_norm": l1_norm(self._s(x, s, k)),
         }
 
     def combine(self, sums, k):
@@ -174,30 +182,31 @@ class DAdaptation(Wrapper, _Estimate):
         return self.inner.initial() | _Estimate.initial(self)
 
     def scalars(self, t, last):
-        return self.inner.scalars(t, last) | _Estimate.scalars(self, t, last)
-
-    def _s(self, x, s, k):
-        moved = s["s"] + k["rate3"] * (clamped(scaled(k["old"], x.g)) - s["s"])
-        return jnp.where(k["runs"] > 0, moved, s["s"])
+        k = _Estimate.scalars(self, t, last)
+        return self.inner.scalars(t, last) | k | {"rate_of_s": k["rate3"] * k["runs"]}
 
     def measure(self, x, s, k):
-        k = k | {"old": k["step"]}
         v = self.inner.read_out({name: s[name] for name in s if name != "s"}, k)
-        share, _ = over_root(s["s"], v, None, self.eps)
-        return {"product": inner(x.g, share), "s_norm": _l1_norm(self._s(x, s, k))}
+        following = moved(s["s"], scaled(k["step"], x.g), k["rate_of_s"])
+        return {"product": inner(x.g, ratio_in_sum(s["s"], root(v) + self.eps)), "s_norm": l1_norm(following)}
 
     def combine(self, sums, k):
         d = k["distance"]
         numerator = clamped(k["numerator"] + k["rate3"] * (clamped(k["step"] * sums["product"]) - k["numerator"]))
         estimate = _bounded(ratio(numerator, k["rate3"] * sums["s_norm"]))
         new = jnp.maximum(d, jnp.minimum(estimate, self._grown(d)))
-        return self._advanced(sums, k, {"distance": new, "numerator": numerator}) | {"old": k["step"]}
+        return self._advanced(sums, k, {"distance": new, "numerator": numerator})
 
     def __call__(self, x, s, k):
-        y, after = self.inner(x, {name: s[name] for name in s if name != "s"}, k)
-        after = {name: jnp.where(k["runs"] > 0, value, s[name]) for name, value in after.items()}
-        new = after | {"s": self._s(x, s, k)}
-        return y.write(g=clamped(scaled(k["old"], x.g)), factor=k["advances"], step=k["step"]), new
+        # By what the sums decided, so that no slot is written before they are there: a compiler would copy it. Of the new slots v reads
+        # those that are kept, and s shares no term with the sum of its sizes: nothing else is made an array.
+        before = {name: s[name] for name in s if name != "s"}
+        y, after = self.inner(x, before, k)
+        after = {name: jnp.where(k["advances"] > 0, value, before[name]) for name, value in after.items()}
+        y = y.write(v=self.inner.read_out(self.inner.seen(before, after), k))
+        following = clamped(s["s"] - scaled(k["rate_of_s"], s["s"]) + scaled(k["rate_of_s"] * k["step"], x.g))
+        g = clamped(scaled(k["step"], x.g))
+        return y.write(g=g, factor=k["advances"], step=k["step"]), after | {"s": following}
 
 
 @stage

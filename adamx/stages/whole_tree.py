@@ -98,7 +98,7 @@ class _Distance(Stage):
     """What DoG and DoWG share: the parameters at the start, and how far from there they are."""
 
     slots = (Slot("p_start", precise=True),)
-    sums = ("g_squared", "distance_squared", "start_squared")
+    sums = ("g_squared", "distance_squared")
     reads, writes = {"p", "g"}, {"u", "lr"}
     before = {"lr"}
     elementwise = False
@@ -107,11 +107,10 @@ class _Distance(Stage):
         return {"p_start": p}
 
     def measure(self, x, s, k):
-        return {
-            "g_squared": sum_of_squares(x.g),
-            "distance_squared": sum_of_squares(x.p - s["p_start"]),
-            "start_squared": sum_of_squares(s["p_start"]),
-        }
+        return {"g_squared": sum_of_squares(x.g), "distance_squared": sum_of_squares(self._moved(x, s, k))}
+
+    def _moved(self, x, s, k):
+        return x.p - s["p_start"]
 
     def __call__(self, x, s, k):
         return x.write(u=scaled(-k["lr"], x.g), lr=k["lr"]), s
@@ -140,11 +139,15 @@ class DistanceOverGradients(_Distance):
         return {"g_squared_sum": self.eps}
 
     def scalars(self, t, last):
-        return {"first": jnp.where(t > 1, 0.0, 1.0), **last_of(self, last)}
+        return {"later": jnp.where(t > 1, 1.0, 0.0), **last_of(self, last)}
+
+    def _moved(self, x, s, k):
+        # In the first step, when nothing has moved, the parameters themselves: one sum for both norms.
+        return x.p - scaled(k["later"], s["p_start"])
 
     def combine(self, sums, k):
-        begun = k["first"] * self.reps_rel * (1 + root(sums["start_squared"]))
-        distance = jnp.maximum(jnp.maximum(k["distance"], begun), root(sums["distance_squared"]))
+        moved = root(sums["distance_squared"])
+        distance = jnp.maximum(k["distance"], jnp.where(k["later"] > 0, moved, self.reps_rel * (1 + moved)))
         total = below_overflow(k["g_squared_sum"] + sums["g_squared"])
         return {
             "distance": distance,
