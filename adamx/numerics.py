@@ -160,6 +160,11 @@ def below_overflow(x):
     return lax.min(x, np.array(jnp.finfo(x.dtype).max / 2, x.dtype))
 
 
+def room_above(x):
+    """What can be added to `x` and leave it at half the largest finite number or below."""
+    return float(jnp.finfo(x.dtype).max) / 2 - x
+
+
 def sum_of_squares(x: Any) -> jax.Array:
     """Sum of |x|^2 over the whole array, a real scalar."""
     return below_overflow(jnp.sum(_square(x)))

@@ -160,7 +160,7 @@ def epochs_of(losses):
 def least_squares(data):
     """Coefficients (5 + 1,) of the best linear regression, its loss, and the loss of zeros."""
     x, y = data
-    best, *_ = np.linalg.lstsq(np.column_stack([x, np.ones(len(x))]), y)
+    best, *_ = np.linalg.lstsq(np.column_stack([x, np.ones(len(x))]), y, rcond=None)
     return best, *(np.mean((x @ w[:-1] + w[-1] - y) ** 2) / 2 for w in (best, np.zeros(6)))
 
 

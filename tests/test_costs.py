@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from older import OLDER
 
 import adamx
 
@@ -31,6 +32,7 @@ def temporaries(flags, *names):
     return {name: max(needed) for name, needed in found.items() if max(needed) > 0.1}
 
 
+@pytest.mark.skipif(OLDER, reason="XLA of these versions makes arrays with the flag too")
 def test_no_elementwise_rule_needs_temporaries_as_recommended_on_cpu():
     assert temporaries(FUSION) == {}
 

@@ -10,6 +10,7 @@ import optax
 import pytest
 from checks import assert_close, assert_same, raises, tree
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from older import OLDER
 
 import adamx
 from adamx import DecoupledDecay, LearningRate, Momentum, Stage, TakeGradient, TakeMomentum, WiringError, update_rule
@@ -145,7 +146,8 @@ def test_sums_over_sharded_leaves_are_one_all_reduce_and_the_same_numbers(kind):
     sharded = jax.device_put(whole, NamedSharding(mesh, PartitionSpec("x")))
     state = normalised.init(sharded)
     compiled = jax.jit(normalised.update).lower(sharded, state, sharded).compile()
-    assert compiled.as_text().count(" all-reduce(") == 1
+    # One for each leaf in the versions whose XLA does not join them.
+    assert compiled.as_text().count(" all-reduce(") == (3 if OLDER else 1)
     updates, _ = compiled(sharded, state, sharded)
     assert all(
         u.sharding.is_equivalent_to(p.sharding, p.ndim) for u, p in zip(updates.values(), sharded.values(), strict=True)

@@ -32,6 +32,7 @@ from checks import (
     takes,
     tree,
 )
+from older import OLDER
 
 import adamx
 from adamx.hyperparameters import Scheduled
@@ -239,7 +240,7 @@ def test_injected_hyperparameters_give_the_plain_rule_bit_for_bit(name):
         return path
 
     # Products of matrices, means and quotients of norms, each rounded as its loop is fused.
-    compare = assert_close if name in ("came", "muon", "stable_spam") else assert_same
+    compare = assert_close if name in ("came", "muon", "stable_spam", *(["laprop"] if OLDER else [])) else assert_same
     compare(trajectory(injected), trajectory(rule_of(name)))
 
 

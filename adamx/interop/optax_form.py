@@ -239,7 +239,13 @@ def _parsed(whole, stages):
             )
         row = max(rows, key=lambda row: len(row.line))
         part = stages[start : start + len(row.line)]
-        own = row.states(*part)
+        try:
+            own = row.states(*part)
+        except AttributeError as error:
+            if error.obj is not optax.contrib:
+                raise
+            why = f"Optax {optax.__version__} does not have {error.name}; later ones do"
+            raise ValueError(f"{line(whole)} has no state of Optax's: {why}.") from None
         readers = [mark.of for mark in jax.tree.leaves(own) if isinstance(mark, Count)]
         for stage in part:
             of = [i for i, name in enumerate(readers) if name == reader(stage)] or range(len(readers))

@@ -56,8 +56,9 @@ def _is_scheduled(value):
 
 
 def _decay_schedule():
-    # Not public in Optax, as is the next one.
-    return optax.add_decayed_weights(lambda count: 0.0).init(())._replace(count=Count(of="decay"))
+    # Not public in Optax, as is the next one. Versions without a state for the schedule do not take one.
+    state = optax.add_decayed_weights(lambda count: 0.0).init(())
+    return state._replace(count=Count(of="decay")) if state else state
 
 
 def _rms_with_count():

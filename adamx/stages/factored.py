@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from adamx import hyperparameters
 from adamx.annotations import Decay, NonNegative, Number
 from adamx.meshes import whole
-from adamx.numerics import abs_sq, average, mean, over_root, rate_of, ratio
+from adamx.numerics import abs_sq, average, mean, over_root, rate_of, ratio, room_above
 from adamx.stages.base import Slot, Stage, leaf_by_leaf, stage
 from adamx.stages.moments import average_scalars
 from adamx.structure import static
@@ -242,4 +242,4 @@ class CoverSecondMoment(Stage):
         return x.write(v=v), {"nu": jnp.concatenate([whole(jnp.max(v, axis=axes, initial=0)) for axes in others])}
 
     def _raised(self, least, g):
-        return least + abs_sq(g, limit=jnp.finfo(least.dtype).max / 2 - least)
+        return least + abs_sq(g, limit=room_above(least))

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from adamx.annotations import Decay, NonNegative
-from adamx.numerics import abs_sq, average, moved, norm, rate_of, ratio, sign, sum_of_squares
+from adamx.numerics import abs_sq, average, moved, norm, rate_of, ratio, room_above, sign, sum_of_squares
 from adamx.passes import raised_average, weighted_sq
 from adamx.stages.base import Slot, Stage, one_per_leaf, stage
 from adamx.stages.moments import (
@@ -129,8 +129,7 @@ class SumOfSquares(SecondMomentStage):
 
     def accumulate(self, x, s, k):
         # Limited before the sum, not after: XLA's CPU compiler repeats a final minimum in the update's loop, at a copy of the slot.
-        room = jnp.finfo(s["nu"].dtype).max / 2 - s["nu"]
-        return {"nu": s["nu"] + abs_sq(x.g, limit=room)}
+        return {"nu": s["nu"] + abs_sq(x.g, limit=room_above(s["nu"]))}
 
 
 @stage

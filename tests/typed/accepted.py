@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 import optax
 
 import adamx
@@ -147,7 +148,7 @@ updates, _ = adamx.sophia(1e-3).update(params, adamx.sophia(1e-3).init(params), 
 # Problems, sweeps, pictures
 
 run = problems.minimise(adamx.adam(0.1), problems.sparse(problems.quadratic(10.0), 0.5), 4, every=2)
-path: np.ndarray = np.asarray(run.path)
+path: npt.NDArray[Any] = np.asarray(run.path)
 
 
 def started(key: jax.Array) -> Params:
