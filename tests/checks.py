@@ -48,6 +48,7 @@ rule_of = case_rule
 """The same, for the name of a rule: that is the case of its defaults."""
 
 
+@functools.cache
 def takes(function, argument):
     return argument in inspect.signature(function).parameters
 

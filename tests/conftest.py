@@ -1,5 +1,6 @@
 """Eight CPU devices for the sharding tests; programs that compile quickly; which tests are quick."""
 
+import functools
 import gc
 import importlib.metadata
 import itertools
@@ -20,10 +21,34 @@ if tuple(map(int, importlib.metadata.version("jax").split(".")[:2])) < (0, 12):
     FLAGS["xla_cpu_use_fusion_emitters"] = False
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *(f"--{k}={v}" for k, v in FLAGS.items())])
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Or a key is made of every program, for no cache.
+os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
 
 from older import name_as_later  # noqa: E402  (JAX reads the environment when it is imported)
 
 name_as_later()
+
+
+def share_contexts(programs=400):
+    """Lowers so many programs in one MLIR context. JAX makes one for each, which is a tenth of what this suite takes."""
+    from jax._src.interpreters import mlir
+
+    make, made = getattr(mlir, "make_ir_context", None), itertools.count()
+    if make is not None:
+        of_generation = functools.lru_cache(maxsize=1)(lambda generation: make())
+        mlir.make_ir_context = lambda: of_generation(next(made) // programs)
+
+
+def take_a_core():
+    """Keeps a worker to one core where each has one, so that the compiler's threads do not get in another's way."""
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0))
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    if workers and workers == len(cores):
+        os.sched_setaffinity(0, {cores[int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw"))]})
+
+
+share_contexts()
+take_a_core()
 
 
 def pytest_collection_modifyitems(items):
