@@ -7,6 +7,7 @@ from adamx.numerics import (
     abs_sq,
     average,
     below_overflow,
+    compute_dtype,
     debiased,
     hypot,
     mean,
@@ -16,7 +17,7 @@ from adamx.numerics import (
     scaled,
     sum_of_squares,
 )
-from adamx.stages.base import Slot, Stage, stage
+from adamx.stages.base import Slot, Stage, one_per_leaf, stage
 from adamx.stages.moments import average_scalars
 
 
@@ -107,10 +108,7 @@ class _Distance(Stage):
         return {"p_start": p}
 
     def measure(self, x, s, k):
-        return {"g_squared": sum_of_squares(x.g), "distance_squared": sum_of_squares(self._moved(x, s, k))}
-
-    def _moved(self, x, s, k):
-        return x.p - s["p_start"]
+        return {"g_squared": sum_of_squares(x.g), "distance_squared": sum_of_squares(x.p - s["p_start"])}
 
     def __call__(self, x, s, k):
         return x.write(u=scaled(-k["lr"], x.g), lr=k["lr"]), s
@@ -133,21 +131,25 @@ class DistanceOverGradients(_Distance):
     reps_rel: NonNegative = 1e-6
     eps: NonNegative = 1e-8
 
+    slots = (*_Distance.slots, Slot("start_squared", signed=False, shape=one_per_leaf, precise=True))
+    sums = (*_Distance.sums, "start_squared")
     scalar_slots = ("distance", "g_squared_sum")
+
+    def start(self, p):
+        return super().start(p) | {"start_squared": sum_of_squares(p.astype(compute_dtype(p.dtype)))}
 
     def initial(self):
         return {"g_squared_sum": self.eps}
 
     def scalars(self, t, last):
-        return {"later": jnp.where(t > 1, 1.0, 0.0), **last_of(self, last)}
+        return {"first": jnp.where(t > 1, 0.0, 1.0), **last_of(self, last)}
 
-    def _moved(self, x, s, k):
-        # In the first step, when nothing has moved, the parameters themselves: one sum for both norms.
-        return x.p - scaled(k["later"], s["p_start"])
+    def measure(self, x, s, k):
+        return super().measure(x, s, k) | {"start_squared": s["start_squared"]}
 
     def combine(self, sums, k):
-        moved = root(sums["distance_squared"])
-        distance = jnp.maximum(k["distance"], jnp.where(k["later"] > 0, moved, self.reps_rel * (1 + moved)))
+        begun = k["first"] * self.reps_rel * (1 + root(sums["start_squared"]))
+        distance = jnp.maximum(jnp.maximum(k["distance"], begun), root(sums["distance_squared"]))
         total = below_overflow(k["g_squared_sum"] + sums["g_squared"])
         return {
             "distance": distance,
