@@ -5,6 +5,7 @@ import pickle
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import orbax.checkpoint
 import pytest
@@ -142,6 +143,13 @@ def test_a_leaf_without_a_gradient_keeps_its_slots_and_gets_no_update(case, abse
         assert_same(slots[1].get("kernel"), slots[2].get("kernel"))
     stepped, _ = step(rule, grads | {"scale": absent}, state, params)
     assert_same(stepped["scale"], params["scale"])
+
+
+@each_rule
+def test_a_parameter_may_be_a_number_of_python_or_numpy(name):
+    rule = rule_of(name)
+    for number in (0.5, np.float32(0.5)):
+        assert_same(rule.init({"x": number}), rule.init({"x": jnp.float32(0.5)}))
 
 
 @each_line
