@@ -11,6 +11,7 @@ import pytest
 from checks import assert_same, case_rule, each_rule, further, normal, optimized, raises
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
+from older import OLDER
 
 import adamx
 from adamx.blocks import Blocks
@@ -261,6 +262,8 @@ def test_bytes_of_a_state():
 @pytest.mark.parametrize("shape", [(512, 16), (256, 4), (520,), (8, 70)], ids=str)
 def test_codes_are_the_same_on_one_device_and_on_eight(shape, kind):
     # Of all but the first the mesh cuts blocks.
+    if OLDER and (shape, kind) == ((256, 4), AxisType.Auto):
+        pytest.skip("JAX of these versions cannot name the sharding that XLA chooses for the scales")
     rule, params, grads = adamx.adam(1e-2).store(SMALL), normal(shape, 0), normal((2, *shape), 1)
 
     def steps(params, grads):
