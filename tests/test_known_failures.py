@@ -215,8 +215,10 @@ def test_13_signals_are_seen_in_a_scan_and_the_state_stays_the_same():
         updates, state, signals = rule.trace(g, state, params)
         return state, (updates, signals)
 
-    state, (updates, seen) = jax.lax.scan(looked_into, rule.init(params), grads)
-    assert_same((state, updates), run_still(rule, params, grads))
+    # As programs are by default: bits depend on how a loop is fused.
+    seeing, still = (optimized(run) for run in (lambda s, g: jax.lax.scan(looked_into, s, g), run_still.__wrapped__))
+    state, (updates, seen) = seeing(rule.init(params), grads)
+    assert_same((state, updates), still(rule, params, grads))
     assert {x["bias"].shape for x in (seen.p, seen.m, seen.v, seen.raw)} == {(5, 3)}
     assert_same(seen.raw, grads)
     assert np.all(np.diff(seen.v["bias"][:, 0] * -np.expm1(seen.t * np.log(0.999))) >= -1e-9), (

@@ -49,7 +49,8 @@ class _Estimate(Stage):
         rate3 = _root_of_rate(self.b2.complement) if self.b3 is None else self.b3.complement
         correction = self._correction(last["moves"] + 1) if self.bias_correction else 1.0
         step = last["distance"] * self.learning_rate * correction
-        return kept | {"step": step, "rate3": rate3, "runs": jnp.where(self.learning_rate > 0, 1.0, 0.0)}
+        runs = jnp.where(self.learning_rate > 0, 1.0, 0.0)
+        return kept | {"step": step, "rate3": rate3, "runs": runs, "rate_of_s": rate3 * runs}
 
     def _correction(self, n):
         first, second = (debias_weight(mean_log_decay(0.0, b.complement, 1.0), n) for b in (self.b1, self.b2))
@@ -119,7 +120,7 @@ class ProdigyDistance(_Estimate):
         }
 
     def _s(self, x, s, k):
-        return clamped(jnp.where(k["runs"] > 0, s["s"] - k["rate3"] * s["s"], s["s"]) + k["of_s"] * x.g)
+        return clamped(s["s"] - scaled(k["rate_of_s"], s["s"]) + scaled(k["of_s"], x.g))
 
     def measure(self, x, s, k):
         return {
@@ -182,8 +183,7 @@ class DAdaptation(Wrapper, _Estimate):
         return self.inner.initial() | _Estimate.initial(self)
 
     def scalars(self, t, last):
-        k = _Estimate.scalars(self, t, last)
-        return self.inner.scalars(t, last) | k | {"rate_of_s": k["rate3"] * k["runs"]}
+        return self.inner.scalars(t, last) | _Estimate.scalars(self, t, last)
 
     def measure(self, x, s, k):
         v = self.inner.read_out({name: s[name] for name in s if name != "s"}, k)
