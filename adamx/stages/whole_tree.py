@@ -98,8 +98,8 @@ class StableDecay(Stage):
 class _Distance(Stage):
     """What DoG and DoWG share: the parameters at the start, and how far from there they are."""
 
-    slots = (Slot("p_start", precise=True),)
-    sums = ("g_squared", "distance_squared")
+    slots: tuple[Slot, ...] = (Slot("p_start", precise=True),)
+    sums: tuple[str, ...] = ("g_squared", "distance_squared")
     reads, writes = {"p", "g"}, {"u", "lr"}
     before = {"lr"}
     elementwise = False
