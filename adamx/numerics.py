@@ -155,9 +155,9 @@ def _square(x):
     return jnp.real(x) ** 2 + jnp.imag(x) ** 2 if jnp.iscomplexobj(x) else lax.mul(x, x)
 
 
-def below_overflow(x):
-    """min(x, half the largest finite number); NaN stays NaN."""
-    return lax.min(x, np.array(jnp.finfo(x.dtype).max / 2, x.dtype))
+def below_overflow(x, margin=2):
+    """min(x, the `margin`th part, by default half, of the largest finite number); NaN stays NaN."""
+    return lax.min(x, np.array(jnp.finfo(x.dtype).max / margin, x.dtype))
 
 
 def room_above(x):
@@ -195,8 +195,7 @@ def inner(a, b):
     """Inner product of two whole arrays, a real scalar; that of large numbers stays within the range of the dtype."""
     product = jnp.real(a) * jnp.real(b) + jnp.imag(a) * jnp.imag(b) if jnp.iscomplexobj(a) else a * b
     # Held from above only: no two infinities cancel, and XLA's CPU compiler makes no array of it, as it does of what is clamped.
-    top = np.array(jnp.finfo(product.dtype).max / (2 * max(1, product.size)), product.dtype)
-    return clamped(jnp.sum(lax.min(product, top)), margin=2)
+    return clamped(jnp.sum(below_overflow(product, margin=2 * max(1, product.size))), margin=2)
 
 
 def clamped(x, margin=4):

@@ -99,7 +99,7 @@ def init(stages, storages, params):
         columns = {slot.name: [] for slot in stage.slots}
         active = activity([stage], structure, leaves)
         for (which,), (path, p), p_dtype in zip(active, with_paths, of, strict=True):
-            start = stage.start(jnp.asarray(p)) if which and not isinstance(p, jax.ShapeDtypeStruct) else {}
+            start = stage.start(p) if which and not isinstance(p, jax.ShapeDtypeStruct) else {}
             for slot, shape in slots_at(stage, which, axes_of_shape(jnp.shape(p))):
                 dtype = slot_dtype(slot, p_dtype)
                 storage, where = storage_of(storages, slot), f"params{jax.tree_util.keystr(path)}"

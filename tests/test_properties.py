@@ -144,8 +144,9 @@ class Variants(chex.TestCase):
         rule, params, grads = rule_of(name, weight_decay=0.1), tree(shapes=PAIR), tree(1, 3, PAIR)
         update = self.variant(rule.update)
         state, expected = rule.init(params), rule.init(params)
-        # A sum over the tree, part of one program, may be added up in another order, and so may Muon's products.
-        compare = assert_close if name == "muon" or any(stage.sums for stage in rule.stages) else assert_same
+        # A sum over the tree, part of one program, may be added up in another order; from JAX 0.12 on, Muon's products too.
+        reordered = any(stage.sums for stage in rule.stages) or name == "muon" and jax.__version_info__ >= (0, 12)
+        compare = assert_close if reordered else assert_same
         for step in range(3):
             g = at(grads, step)
             wanted, expected = rule.update(g, expected, params, **further(rule, g))

@@ -6,6 +6,7 @@ from adamx.annotations import Decay, NonNegative, Number, Positive
 from adamx.numerics import (
     clamped,
     debias_weight,
+    decayed_sum,
     inner,
     l1_norm,
     mean_log_decay,
@@ -120,7 +121,7 @@ class ProdigyDistance(_Estimate):
         }
 
     def _s(self, x, s, k):
-        return clamped(s["s"] - scaled(k["rate_of_s"], s["s"]) + scaled(k["of_s"], x.g))
+        return clamped(decayed_sum(s["s"], scaled(k["of_s"], x.g), k["rate_of_s"]))
 
     def measure(self, x, s, k):
         return {
@@ -185,8 +186,11 @@ class DAdaptation(Wrapper, _Estimate):
     def scalars(self, t, last):
         return self.inner.scalars(t, last) | _Estimate.scalars(self, t, last)
 
+    def _of_inner(self, s):
+        return {name: s[name] for name in s if name != "s"}
+
     def measure(self, x, s, k):
-        v = self.inner.read_out({name: s[name] for name in s if name != "s"}, k)
+        v = self.inner.read_out(self._of_inner(s), k)
         following = moved(s["s"], scaled(k["step"], x.g), k["rate_of_s"])
         return {"product": inner(x.g, ratio_in_sum(s["s"], root(v) + self.eps)), "s_norm": l1_norm(following)}
 
@@ -200,13 +204,12 @@ class DAdaptation(Wrapper, _Estimate):
     def __call__(self, x, s, k):
         # By what the sums decided, so that no slot is written before they are there: a compiler would copy it. Of the new slots v reads
         # those that are kept, and s shares no term with the sum of its sizes: nothing else is made an array.
-        before = {name: s[name] for name in s if name != "s"}
-        y, after = self.inner(x, before, k)
-        after = {name: jnp.where(k["advances"] > 0, value, before[name]) for name, value in after.items()}
-        y = y.write(v=self.inner.read_out(self.inner.seen(before, after), k))
-        following = clamped(s["s"] - scaled(k["rate_of_s"], s["s"]) + scaled(k["rate_of_s"] * k["step"], x.g))
-        g = clamped(scaled(k["step"], x.g))
-        return y.write(g=g, factor=k["advances"], step=k["step"]), after | {"s": following}
+        before = self._of_inner(s)
+        new = self.inner.accumulate(x, before, k)
+        new = {name: jnp.where(k["advances"] > 0, value, before[name]) for name, value in new.items()}
+        v = self.inner.read_out(self.inner.seen(before, new), k)
+        y = self.inner.rewrite(x, k).write(v=v, g=clamped(scaled(k["step"], x.g)), factor=k["advances"], step=k["step"])
+        return y, new | {"s": clamped(decayed_sum(s["s"], scaled(k["rate_of_s"] * k["step"], x.g), k["rate_of_s"]))}
 
 
 @stage

@@ -136,7 +136,7 @@ class DistanceOverGradients(_Distance):
     scalar_slots = ("distance", "g_squared_sum")
 
     def start(self, p):
-        return super().start(p) | {"start_squared": sum_of_squares(p.astype(compute_dtype(p.dtype)))}
+        return super().start(p) | {"start_squared": sum_of_squares(jnp.asarray(p, compute_dtype(jnp.result_type(p))))}
 
     def initial(self):
         return {"g_squared_sum": self.eps}
