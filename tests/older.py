@@ -4,9 +4,20 @@ import types
 
 import jax
 import optax
+import optax.contrib
+import pytest
 
 OLDER = not hasattr(jax, "enable_x64") or not hasattr(optax, "tree")
 """Whether a script that uses those names fails here, in a process of its own."""
+
+
+def in_optax(name):
+    """What Optax has under this name, itself or in contrib; skips the test where the versions are too old for it."""
+    found = getattr(optax, name, None) or getattr(optax.contrib, name, None)
+    if found is None and OLDER:
+        pytest.skip(f"Optax {optax.__version__} has no {name}")
+    assert found is not None, f"Optax has no {name}"
+    return found
 
 
 def name_as_later():

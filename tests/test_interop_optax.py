@@ -11,7 +11,7 @@ import optax
 import optax.contrib
 import pytest
 from checks import assert_close, assert_same, description, raises, tree
-from older import OLDER
+from older import OLDER, in_optax
 
 import adamx
 
@@ -24,10 +24,9 @@ MASK = {"kernel": True, "bias": False}
 
 def pair(name, theirs=None, rate=0.03, ours_only=None, theirs_only=None, **both):
     """The rule and Optax's optimizer, which is called `theirs` if not by the same name, with a learning rate and the same options."""
-    library = optax if hasattr(optax, theirs or name) else optax.contrib
     return lambda rate=rate: (
         getattr(adamx, name)(rate, **both, **(ours_only or {})),
-        getattr(library, theirs or name)(rate, **both, **(theirs_only or {})),
+        in_optax(theirs or name)(rate, **both, **(theirs_only or {})),
     )
 
 
@@ -92,17 +91,8 @@ WITHOUT_SCHEDULE = {
 TOLERANCE = dict.fromkeys(("adafactor", "adafactor all", "adafactor none", "fromage", "muon"), 1e-6)
 """Of the movement, where it is not 1e-9: Optax has Adafactor's decay rates, and Fromage's factor of a schedule, in float32 always; and adds
 Muon's eps to the norm of a momentum with its bias corrected."""
-LATER = {
-    "adamw scheduled decay",
-    "adamw scheduled decay, mask",
-    "amsgrad paper",
-    "fromage",
-    "adopt",
-    "adopt unclipped",
-    "ademamix",
-}
-LATER |= {"simplified_ademamix", "signum", "muon"}
-"""What the earlier versions of Optax do not have, or not with a schedule."""
+LATER = {"adamw scheduled decay", "adamw scheduled decay, mask", "amsgrad paper", "fromage"}
+"""What the earlier versions of Optax do not have an argument for, or no schedule."""
 each_pair = pytest.mark.parametrize("name", list(PAIRS))
 
 
@@ -369,10 +359,7 @@ def test_every_rule_of_both_libraries_is_in_a_test():
 def test_a_direction_alone_has_optaxs_state(name):
     options = {"maximum_of": "debiased"} if name == "amsgrad" else {}
     rule = getattr(adamx, f"scale_by_{name}")(**options)
-    library = optax.contrib if name in ("ademamix", "adopt") else optax
-    if OLDER and not hasattr(library, f"scale_by_{name}"):
-        pytest.skip(f"Optax {optax.__version__} does not have it")
-    theirs = getattr(library, f"scale_by_{name}")
+    theirs = in_optax(f"scale_by_{name}")
     laid_out = adamx.optax_layout(rule).init(PARAMS)
     assert jax.tree.structure(laid_out) == jax.tree.structure(theirs().init(PARAMS))
 

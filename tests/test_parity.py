@@ -6,7 +6,7 @@ import optax
 import pytest
 from cases import CASES, build
 from checks import run
-from older import OLDER
+from older import in_optax
 
 import adamx
 
@@ -38,10 +38,7 @@ SAME_AS_OPTAX = (
 
 def of_optax(name, learning_rate=1e-2, maximum_of=None, **hyper):
     """Optax's transformation; its AMSGrad has one form only."""
-    library = optax.contrib if name in ("ademamix", "adopt") else optax
-    if OLDER and not hasattr(library, name):
-        pytest.skip(f"Optax {optax.__version__} does not have it")
-    return getattr(library, name)(learning_rate, **hyper)
+    return in_optax(name)(learning_rate, **hyper)
 
 
 def updates_of(transformation):
