@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import types
 import typing
 
 import jax
@@ -23,7 +24,8 @@ def node(cls):
     A field whose annotation has a `convert(value, where)` is converted and checked by it in the constructor, and only there: JAX rebuilds
     nodes with tracers, None or plain objects in the place of numbers. Annotated `Kind | None`, it may be None, and then has no leaf.
     """
-    cls = dataclasses.dataclass(frozen=True, eq=False, repr=False)(cls)
+    # Frozen by two methods that all nodes share: those that `frozen=True` writes for each class took a third of the time of the import.
+    cls = dataclasses.dataclass(eq=False, repr=False)(cls)
     fields = dataclasses.fields(cls)
     hints = _annotations(cls)
     kinds = {f.name: _kind(hints[f.name]) for f in fields}
@@ -32,7 +34,9 @@ def node(cls):
     construct = cls.__init__
 
     def __init__(self, *args, **kwargs):
-        construct(self, *args, **kwargs)
+        values = types.SimpleNamespace()  # the written constructor sets attributes, which a node refuses
+        construct(values, *args, **kwargs)
+        vars(self).update(vars(values))
         for name in structure:
             if isinstance(getattr(self, name), jax.Array):
                 raise TypeError(
@@ -64,9 +68,16 @@ def node(cls):
 
     __init__.__wrapped__ = construct
     cls.__init__, cls.__repr__ = __init__, __repr__
+    cls.__setattr__, cls.__delattr__ = _frozen, _frozen
     cls.__eq__, cls.__hash__ = trees_equal, tree_hash
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten)
     return cls
+
+
+def _frozen(self, name, value=None):
+    raise dataclasses.FrozenInstanceError(
+        f"{type(self).__name__} is frozen: dataclasses.replace gives one with another {name}."
+    )
 
 
 def is_node(cls):
