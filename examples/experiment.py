@@ -12,7 +12,6 @@ import interrupt  # first: Ctrl-C is heeded while JAX is imported
 import jax
 import numpy as np
 import pandas as pd
-from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from adamx import files, plot, problems
@@ -165,6 +164,8 @@ class Results:
             logs = self.folder / "tensorboard" / plain(run.replace("/", "_"))
             for earlier in logs.glob("events.out.tfevents.*"):
                 earlier.unlink()  # or the curves of two runs of the script would be drawn as one
+            from tensorboardX import SummaryWriter  # here, as it imports torch where that is installed
+
             self._writers[run] = SummaryWriter(str(logs))
         for tag, values in series.items():
             numbers = range(1, len(values) + 1) if steps is None else steps

@@ -182,8 +182,8 @@ def assert_close(actual, expected, rtol=1e-6):
 
 
 def assert_finite(values):
-    for path, leaf in jax.tree_util.tree_leaves_with_path(values):
-        assert bool(jnp.all(jnp.isfinite(leaf))), f"{jax.tree_util.keystr(path)}: {leaf}"
+    for path, leaf in jax.tree_util.tree_leaves_with_path(jax.device_get(values)):
+        assert np.all(np.isfinite(leaf)), f"{jax.tree_util.keystr(path)}: {leaf}"
 
 
 def description(values):

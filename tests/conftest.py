@@ -65,6 +65,13 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.quick)
 
 
+def pytest_collection_finish():
+    """Garbage is looked for a tenth as often, and never among what was imported: traces are large, and few of them end in a cycle."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(7_000, 10, 10)
+
+
 @pytest.fixture
 def optimizing(monkeypatch):
     """All programs of a test are optimized, also those of chex, and those of rules that are called outside of any."""

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from adamx.annotations import Decay, NonNegative
-from adamx.numerics import abs_sq, average, rate_of
+from adamx.numerics import abs_sq, average, rate_of, scaled
 from adamx.passes import raised_average
 from adamx.stages.base import Slot, Stage, stage
 from adamx.stages.moments import (
@@ -96,29 +96,36 @@ class CorrectedCentredSecondMoment(_Centred, DebiasedAverageOfSquares):
 
 @stage
 class DelayedBelief(SecondMomentStage):
-    """The average of squared surprise before this step's gradient enters it (ACProp).
+    """The average of squared surprise before this step's gradient enters it, with an average of the gradient for that alone (ACProp).
 
         v_t  = nu_{t-1} / (1 - b2^{t-1}),    v_1 = 0
-        nu_t = b2 nu_{t-1} + (1 - b2) |g_t - mu_t|^2 + eps_root
+        mu_t = b1 mu_{t-1} + (1 - b1) g_t,    nu_t = b2 nu_{t-1} + (1 - b2) |g_t - mu_t|^2 + eps_root
+
+    The surprise is written as g_t - mu_t = b1 (g_t - mu_{t-1}), which needs no slot that is new.
 
     Attributes:
-      b2: Decay rate.
-      eps_root: Added to the stored average in every step.
+      b1: Decay rate of the average.
+      b2: Decay rate of its squared surprise.
+      eps_root: Added to the stored squares in every step.
     """
 
+    b1: Decay = 0.9
     b2: Decay = 0.999
     eps_root: NonNegative = 1e-16
 
-    reads = {"g", "mu"}
+    slots = (Slot("mu"), Slot("nu", signed=False))
     scalar_slots = ("nu_log_decay",)
 
     def scalars(self, t, last):
         k = average_scalars(self.b2, t, last, "nu_log_decay")
         before = average_scalars(self.b2, jnp.maximum(t - 1, 1), last, "nu_log_decay")
-        return k | {"debias": jnp.where(t > 1, before["debias"], 0.0)}
+        mean = {"mean_rate": rate_of(self.b1), "left": 1 - self.b1.complement}
+        return k | mean | {"debias": jnp.where(t > 1, before["debias"], 0.0)}
 
     def accumulate(self, x, s, k):
-        return {"nu": raised_average(s["nu"], abs_sq(x.g - x.mu), k["rate"], self.eps_root)}
+        surprise = scaled(k["left"], s["mu"] - x.g)
+        nu = raised_average(s["nu"], abs_sq(surprise), k["rate"], self.eps_root)
+        return {"mu": average(s["mu"], x.g, k["mean_rate"]), "nu": nu}
 
     def seen(self, old, new):
         return old

@@ -68,7 +68,7 @@ def centered_adam(
 
 def scale_by_acprop(b1: Scalar = 0.9, b2: Scalar = 0.999, eps: Scalar = 1e-16, eps_root: Scalar = 1e-16) -> UpdateRule:
     """The direction of `acprop` before weight decay."""
-    return update_rule(RawMomentum(b1), DelayedBelief(b2, eps_root), NormaliseLaterGradients(eps), TakeGradient())
+    return update_rule(DelayedBelief(b1, b2, eps_root), NormaliseLaterGradients(eps), TakeGradient())
 
 
 def acprop(
