@@ -1,6 +1,7 @@
 """The scripts of examples/: imported, run as the README says, and what they leave behind."""
 
 import importlib
+import os
 import pathlib
 import re
 import subprocess
@@ -18,6 +19,10 @@ COMMANDS = dict.fromkeys(re.findall(r"\.venv/bin/python examples/(\w+\.py(?: --a
 """What the README says to run, without the folder: "airfoil.py", "amsgrad_counterexample.py --all"."""
 
 
+FLAGS = os.environ.get("XLA_FLAGS", "").replace("device_count=8", "device_count=1")
+"""The tests' own, with the one device that users have: what is said to be eight takes longer."""
+
+
 def load(name):
     """An example as a module, imported as Python does when it runs one: with examples/ on the path."""
     if str(EXAMPLES) not in sys.path:
@@ -30,6 +35,7 @@ def start(command, *arguments, **options):
     if OLDER:
         pytest.skip("the examples use names that these versions of JAX and Optax do not have")
     script, *own = command.split()
+    options.setdefault("env", os.environ | {"XLA_FLAGS": FLAGS})
     return subprocess.Popen([sys.executable, EXAMPLES / script, *own, *map(str, arguments)], text=True, **options)
 
 

@@ -6,9 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
-from scripts import is_picture, load, run, scalars
+from scripts import FLAGS, is_picture, load, run, scalars
 
 import adamx
+
+OPTIMIZED = os.environ | {"XLA_FLAGS": FLAGS.replace("optimization_level=0", "optimization_level=1")}
+"""For scripts whose many steps take longer than their compilation, as other tests compile."""
 
 # amsgrad_counterexample
 
@@ -18,12 +21,7 @@ def small(tmp_path_factory):
     """(printed, folder) of 100,000 steps."""
     folder = tmp_path_factory.mktemp("amsgrad")
     steps = ["--steps", 100_000, "--seeds", 3]
-    # Its many steps take longer than their compilation, as other tests compile, and longer still where one device is said to be eight.
-    flags = (
-        os.environ["XLA_FLAGS"].replace("optimization_level=0", "optimization_level=1").replace("count=8", "count=1")
-    )
-    optimized = os.environ | {"XLA_FLAGS": flags}
-    return run("amsgrad_counterexample.py", folder, *steps, "--tensorboard", env=optimized), folder
+    return run("amsgrad_counterexample.py", folder, *steps, "--tensorboard", env=OPTIMIZED), folder
 
 
 EXPECTED = {  # x and average regret at step 100,000
@@ -102,7 +100,7 @@ def test_tensorboard_finds_two_runs_with_the_same_tags(small):
 
 def test_who_is_fooled(tmp_path):
     steps = ["--steps", 100_000, "--seeds", 4]
-    printed = run("amsgrad_counterexample.py --all", tmp_path, "adam", "adopt", *steps)
+    printed = run("amsgrad_counterexample.py --all", tmp_path, "adam", "adopt", *steps, env=OPTIMIZED)
     table = pd.read_csv(tmp_path / "fooled.csv", index_col="rule")
     assert table.fooled.tolist() == ["online, stochastic, theorem 1", "stochastic"]
     # Adam's v at the rare gradient over its mean root in between, b2 = 0.99: known in closed form.
