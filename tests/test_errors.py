@@ -1,5 +1,7 @@
 """Every message about hyperparameters, options and trees says what is wrong, where, what was expected and what to do."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -106,6 +108,17 @@ def test_a_stage_that_is_not_named_by_its_type(bad):
     ):
         with raises(TypeError, "a stage is named by its type, as adamx.Momentum, got"):
             edit()
+
+
+def test_a_stage_is_not_changed_in_place():
+    stage = Momentum(0.9)
+    with raises(dataclasses.FrozenInstanceError, "Momentum is frozen", "dataclasses.replace", "another b1"):
+        stage.b1 = 0.5
+    with raises(dataclasses.FrozenInstanceError, "Momentum is frozen"):
+        del stage.b1
+    assert dataclasses.replace(stage, b1=0.5) == Momentum(0.5) != stage == Momentum(0.9)
+    with raises(TypeError, "__init__() got an unexpected keyword argument 'b2'"):
+        Momentum(b2=0.5)
 
 
 def test_an_array_with_one_value_out_of_range():
