@@ -183,7 +183,7 @@ def mean(x, axis=None):
 
 def rms(x):
     """Root mean square of the whole array, a real scalar."""
-    return root(mean(abs_sq(x)))
+    return norm(x) / max(1, x.size) ** 0.5
 
 
 def l1_norm(x):

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import platform
+import re
 import statistics
 
 import jax
@@ -53,6 +54,17 @@ def step_of(rule):
 def jitted_step(rule):
     """`step_of(rule)` compiled, with parameters and state donated."""
     return jax.jit(step_of(rule), donate_argnums=(0, 1))
+
+
+def arrays_moved(compiled, size):
+    """How many arrays of `size` elements the kernels of a compiled program read and write, by its text."""
+    entry = compiled.as_text().partition("\nENTRY ")[2]
+    whole, types, moved = f"[{size}]", {}, 0
+    for name, result, kind, operands in re.findall(r"%(\S+) = (.+?) ([a-z-]+)\((.*?)\)(?:,|\n)", entry):
+        types[name] = result.count(whole)
+        if kind not in ("parameter", "get-tuple-element", "tuple", "bitcast"):
+            moved += types[name] + sum(types[operand] for operand in re.findall(r"%([^\s,]+)", operands))
+    return moved
 
 
 def paired_ratio(ours, peer):

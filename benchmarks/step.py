@@ -6,7 +6,7 @@ slow phase of the machine leaves alone. Below 1 ours is faster.
 XLA's flags are those that the README recommends, unless XLA_FLAGS says otherwise; they are in the results.
 
     python benchmarks/step.py [--rules adam lion] [--workloads large many small] [--programs equal distinct]
-                              [--parts step temporaries compile accuracy] [--repeats 20] [--quick]
+                              [--parts step temporaries traffic compile accuracy] [--repeats 20] [--quick]
     XLA_FLAGS= python benchmarks/step.py --out benchmarks/results/step_plain.json
 """
 
@@ -44,7 +44,7 @@ METHOD = (
     "one process; contestants in turns, a turn one unmeasured step and one measured; arrays allocated anew every 5 rounds; medians; "
     "ratio: median of paired ratios, below 1 ours is faster"
 )
-PARTS = ("step", "temporaries", "compile", "accuracy")
+PARTS = ("step", "temporaries", "traffic", "compile", "accuracy")
 DECAYS = (0.999, 0.9999, 0.99999)
 RULES = tuple(name for name in adamx.CATALOGUE if common.peer(name) is not None)
 
@@ -70,6 +70,9 @@ def main():
     if "temporaries" in options.parts:
         record["temporaries"] = [temporaries(name) for name in ELEMENTWISE]
         common.print_table("Arrays of a leaf's size that a step makes beside its results", record["temporaries"])
+    if "traffic" in options.parts:
+        record["traffic"] = [traffic(rule) for rule in options.rules]
+        common.print_table("Arrays of a leaf's size that a step reads and writes", record["traffic"])
     if "compile" in options.parts:
         repeats = max(3, options.repeats // 8)
         part = slice(None, None, 10 if options.quick else 1)
@@ -186,6 +189,18 @@ def temporaries(name, size=2**20):
         return round(compiled.memory_analysis().temp_size_in_bytes / (4 * size), 2)
 
     return {"rule": name} | {what: of(*pair) if pair[0] else None for what, pair in steps.items()}
+
+
+def traffic(name, size=2**20):
+    """One row: the arrays of a leaf's size that the compiled step on one leaf reads and writes; parameters and state are donated."""
+    leaf, rules = jax.ShapeDtypeStruct((size,), jnp.float32), {"ours": common.ours(name), "optax": common.peer(name)}
+
+    def of(rule):
+        return common.arrays_moved(
+            common.jitted_step(rule).lower(leaf, jax.eval_shape(rule.init, leaf), leaf).compile(), size
+        )
+
+    return {"rule": name} | {whose: of(rule) if rule else None for whose, rule in rules.items()}
 
 
 # Compilation

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from adamx.annotations import NonNegative, Number, Positive
 from adamx.numerics import norm, ratio, real_dtype, rms, root, scaled, sign
-from adamx.passes import replaced
+from adamx.passes import ratio_in_sum, replaced
 from adamx.stages.base import Slot, Stage, stage
 
 
@@ -136,7 +136,7 @@ class SlowSurprisedLayers(Stage):
     elementwise = False
 
     def __call__(self, x, s, k):
-        surprise = rms(ratio(x.g, jnp.maximum(root(x.v), self.eps)))
+        surprise = rms(ratio_in_sum(x.g, jnp.maximum(root(x.v), self.eps)))
         return x.write(u=x.u / jnp.maximum(surprise, 1)), s
 
 
