@@ -37,6 +37,22 @@ def test_no_elementwise_rule_needs_temporaries_as_recommended_on_cpu():
     assert temporaries(FUSION) == {}
 
 
+@pytest.mark.skipif(OLDER, reason="XLA of these versions makes arrays with the flag too")
+def test_a_step_reads_and_writes_no_more_arrays_than_optaxs(tmp_path):
+    script, out = pathlib.Path(__file__).parents[1] / "benchmarks" / "step.py", tmp_path / "traffic.json"
+    rules = ["adam", "lion", "acprop", "adafactor"]
+    command = [sys.executable, script, "--parts", "traffic", "--rules", *rules, "--out", out]
+    environment = os.environ | {"XLA_FLAGS": FUSION, "JAX_PLATFORMS": "cpu"}
+    subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=True)
+    found = {row.pop("rule"): row for row in json.loads(out.read_text())["traffic"]}
+    assert found == {
+        "adam": {"ours": 9, "optax": 9},
+        "lion": {"ours": 5, "optax": 5},
+        "acprop": {"ours": 7, "optax": 7},
+        "adafactor": {"ours": 11, "optax": 14},
+    }
+
+
 def test_rules_whose_form_needs_no_flag_have_no_temporaries():
     assert temporaries("", *WITHOUT_FLAGS) == {}
 
