@@ -132,6 +132,10 @@ class Results:
 
     def __init__(self, folder=None, tensorboard=False):
         self.folder, self.tensorboard, self._writers = folder, tensorboard, {}
+        if tensorboard:
+            from tensorboardX import SummaryWriter  # not without need, as it imports torch where that is installed
+
+            self._writer = SummaryWriter
 
     def keep(self, name, write):
         """Makes the file called `name` by write(path), which must write it whole."""
@@ -164,9 +168,7 @@ class Results:
             logs = self.folder / "tensorboard" / plain(run.replace("/", "_"))
             for earlier in logs.glob("events.out.tfevents.*"):
                 earlier.unlink()  # or the curves of two runs of the script would be drawn as one
-            from tensorboardX import SummaryWriter  # here, as it imports torch where that is installed
-
-            self._writers[run] = SummaryWriter(str(logs))
+            self._writers[run] = self._writer(str(logs))
         for tag, values in series.items():
             numbers = range(1, len(values) + 1) if steps is None else steps
             for step, value in zip(numbers, values, strict=True):

@@ -123,6 +123,7 @@ class DelayedBelief(SecondMomentStage):
         return k | mean | {"debias": jnp.where(t > 1, before["debias"], 0.0)}
 
     def accumulate(self, x, s, k):
+        # Not as `average` has the difference: XLA's CPU compiler would make an array of the one that two slots share.
         surprise = scaled(k["left"], s["mu"] - x.g)
         nu = raised_average(s["nu"], abs_sq(surprise), k["rate"], self.eps_root)
         return {"mu": average(s["mu"], x.g, k["mean_rate"]), "nu": nu}
