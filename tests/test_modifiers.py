@@ -126,6 +126,22 @@ def test_what_modifiers_do():
     assert_close(updates["w"], jnp.array([[0.0, 1.0], [-1.0, -1.0]], jnp.float32) * (4 / 3))
 
 
+def test_a_maximum_keeps_what_a_second_moment_mixes_in():
+    # QHAdam's v has a share of this step's squared gradient, which is no part of the average whose maximum is taken.
+    rule = modifiers.amsgrad(adamx.scale_by_qhadam(b1=0.5, b2=0.5, nu1=0.7, nu2=0.6, eps=1e-8))
+    grads = np.array([2.0, 0.5, -1.0, 0.25])
+    mu = nu = largest = 0.0
+    with jax.enable_x64(True):
+        state = rule.init(jnp.zeros(()))
+        for t, g in enumerate(grads, start=1):
+            mu, nu = 0.5 * mu + 0.5 * g, 0.5 * nu + 0.5 * g**2
+            largest, weight = max(largest, nu), 1 - 0.5**t
+            m, v = 0.3 * g + 0.7 * mu / weight, 0.4 * g**2 + 0.6 * largest / weight
+            update, state = rule.update(jnp.asarray(g), state)
+            assert_close(update, jnp.asarray(m / (np.sqrt(v) + 1e-8)), rtol=1e-12)
+    assert largest > nu
+
+
 def test_what_has_no_place_is_refused():
     with raises(
         WiringError,

@@ -207,7 +207,7 @@ class DAdaptation(Wrapper, _Estimate):
         before = self._of_inner(s)
         new = self.inner.accumulate(x, before, k)
         new = {name: jnp.where(k["advances"] > 0, value, before[name]) for name, value in new.items()}
-        v = self.inner.read_out(self.inner.seen(before, new), k)
+        v = self.inner.mix(self.inner.read_out(self.inner.seen(before, new), k), x)
         y = self.inner.rewrite(x, k).write(v=v, g=clamped(scaled(k["step"], x.g)), factor=k["advances"], step=k["step"])
         return y, new | {"s": clamped(decayed_sum(s["s"], scaled(k["rate_of_s"] * k["step"], x.g), k["rate_of_s"]))}
 

@@ -52,9 +52,14 @@ class SecondMomentStage(Stage):
         """The signal before v is written: as it was."""
         return x
 
+    def mix(self, v, x):
+        """What is written as v: what is read out, with nothing of this step's gradient mixed in."""
+        return v
+
     def __call__(self, x, s, k):
         new = self.accumulate(x, s, k)
-        return self.rewrite(x, k).write(v=self.read_out(self.seen(s, new), k)), new
+        v = self.read_out(self.seen(s, new), k)
+        return self.rewrite(x, k).write(v=self.mix(v, x)), new
 
 
 class AverageOfSquares(SecondMomentStage):

@@ -16,6 +16,9 @@ class _OfAnother(Wrapper, SecondMomentStage):
     def rewrite(self, x, k):
         return self.inner.rewrite(x, k)
 
+    def mix(self, v, x):
+        return self.inner.mix(v, x)
+
 
 @stage
 class FromFirstGradient(_OfAnother):

@@ -112,9 +112,8 @@ class QuasiHyperbolicSecondMoment(DebiasedAverageOfSquares):
     def rewrite(self, x, k):
         return x
 
-    def __call__(self, x, s, k):
-        y, new = super().__call__(x, s, k)
-        return y.write(v=self.share * y.v + weighted_sq(1 - self.share, x.g)), new
+    def mix(self, v, x):
+        return self.share * v + weighted_sq(1 - self.share, x.g)
 
 
 @stage
