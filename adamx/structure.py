@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-import types
+import inspect
 import typing
 
 import jax
@@ -24,19 +24,19 @@ def node(cls):
     A field whose annotation has a `convert(value, where)` is converted and checked by it in the constructor, and only there: JAX rebuilds
     nodes with tracers, None or plain objects in the place of numbers. Annotated `Kind | None`, it may be None, and then has no leaf.
     """
-    # Frozen by two methods that all nodes share: those that `frozen=True` writes for each class took a third of the time of the import.
-    cls = dataclasses.dataclass(eq=False, repr=False)(cls)
+    # Without what `dataclass` would write and compile for each class, which took two thirds of the time of the import.
+    cls = dataclasses.dataclass(init=False, eq=False, repr=False)(cls)
     fields = dataclasses.fields(cls)
     hints = _annotations(cls)
     kinds = {f.name: _kind(hints[f.name]) for f in fields}
     children = tuple(f.name for f in fields if not f.metadata.get("static"))
     structure = tuple(f.name for f in fields if f.metadata.get("static"))
-    construct = cls.__init__
+    signature = _signature(fields)
 
     def __init__(self, *args, **kwargs):
-        values = types.SimpleNamespace()  # the written constructor sets attributes, which a node refuses
-        construct(values, *args, **kwargs)
-        vars(self).update(vars(values))
+        vars(self).update(_bound(cls, signature, args, kwargs))
+        if hasattr(self, "__post_init__"):
+            self.__post_init__()
         for name in structure:
             if isinstance(getattr(self, name), jax.Array):
                 raise TypeError(
@@ -66,12 +66,33 @@ def node(cls):
         shown = (show(value) if name == "inner" else f"{name}={show(value)}" for name, value in values)
         return f"{cls.__name__}({', '.join(shown)})"
 
-    __init__.__wrapped__ = construct
-    cls.__init__, cls.__repr__ = __init__, __repr__
+    cls.__signature__, cls.__init__, cls.__repr__ = signature, __init__, __repr__
     cls.__setattr__, cls.__delattr__ = _frozen, _frozen
     cls.__eq__, cls.__hash__ = trees_equal, tree_hash
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten)
     return cls
+
+
+def _signature(fields):
+    """That of the constructor which `dataclasses.dataclass` would write; a default that is a factory is there as it is."""
+    parameters = []
+    for f in sorted((f for f in fields if f.init), key=lambda f: f.kw_only):
+        default = inspect.Parameter.empty if f.default is dataclasses.MISSING else f.default
+        default = f if f.default_factory is not dataclasses.MISSING else default
+        kind = inspect.Parameter.KEYWORD_ONLY if f.kw_only else inspect.Parameter.POSITIONAL_OR_KEYWORD
+        parameters.append(inspect.Parameter(f.name, kind, default=default, annotation=f.type))
+    return inspect.Signature(parameters)
+
+
+def _bound(cls, signature, args, kwargs):
+    """Field -> value. Raises TypeError as a function of this signature would."""
+    try:
+        bound = signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise TypeError(f"{cls.__name__}: {error}; its fields are {', '.join(signature.parameters)}.") from None
+    bound.apply_defaults()
+    made = dataclasses.Field
+    return {name: x.default_factory() if isinstance(x, made) else x for name, x in bound.arguments.items()}
 
 
 def _frozen(self, name, value=None):

@@ -1,6 +1,7 @@
 """Every message about hyperparameters, options and trees says what is wrong, where, what was expected and what to do."""
 
 import dataclasses
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,9 @@ from adamx import (
     Momentum,
     SecondMoment,
 )
+from adamx.annotations import Number
 from adamx.rule import RuleTree
+from adamx.structure import static
 
 ADAM = (Momentum(), SecondMoment(), DivideByRoot())
 PARAMS = {"dense": {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)}}
@@ -117,8 +120,33 @@ def test_a_stage_is_not_changed_in_place():
     with raises(dataclasses.FrozenInstanceError, "Momentum is frozen"):
         del stage.b1
     assert dataclasses.replace(stage, b1=0.5) == Momentum(0.5) != stage == Momentum(0.9)
-    with raises(TypeError, "__init__() got an unexpected keyword argument 'b2'"):
-        Momentum(b2=0.5)
+
+
+def test_a_stage_is_made_as_a_dataclass_is():
+    @adamx.stage
+    class Scaled(adamx.Stage):
+        by: Number
+        names: list = static(default_factory=list)
+        twice: bool = static(default=False, kw_only=True)
+        total: float = static(default=0.0, init=False)
+
+        reads, writes = {"u"}, {"u"}
+
+        def __post_init__(self):
+            object.__setattr__(self, "total", 2.0 if self.twice else 1.0)
+
+    one = Scaled(3.0, twice=True)
+    assert (one.by, one.names, one.twice, one.total) == (3.0, [], True, 2.0)
+    assert one.names is not Scaled(3.0).names and dataclasses.replace(one, by=4.0) == Scaled(4.0, [], twice=True)
+    assert str(inspect.signature(Momentum)) == "(b1: adamx.hyperparameters.Decay = 0.9)"
+    for make, said in (
+        (lambda: Momentum(b2=0.5), "Momentum: got an unexpected keyword argument 'b2'; its fields are b1."),
+        (lambda: Momentum(0.5, 0.6), "Momentum: too many positional arguments"),
+        (lambda: Momentum(0.5, b1=0.4), "Momentum: multiple values for argument 'b1'"),
+        (lambda: Scaled(), "Scaled: missing a required argument: 'by'; its fields are by, names, twice."),
+    ):
+        with raises(TypeError, said):
+            make()
 
 
 def test_an_array_with_one_value_out_of_range():
