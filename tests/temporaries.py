@@ -28,8 +28,11 @@ def of(rule):
 
     leaf = jax.ShapeDtypeStruct((SIZE,), jnp.float32)
     arguments = leaf, jax.eval_shape(rule.init, leaf), leaf
-    programs = (jax.jit(f, donate_argnums=(0, 1)).lower(*arguments).compile() for f in (apply, step))
-    return [round(program.memory_analysis().temp_size_in_bytes / (4 * SIZE), 1) for program in programs]
+    lowered = [jax.jit(f, donate_argnums=(0, 1)).lower(*arguments) for f in (apply, step)]
+    texts = [program.as_text().split("\n", 1)[1] for program in lowered]  # without its name
+    # What is the same program is compiled once.
+    compiled = {text: program.compile() for text, program in zip(texts, lowered, strict=True)}
+    return [round(compiled[text].memory_analysis().temp_size_in_bytes / (4 * SIZE), 1) for text in texts]
 
 
 if __name__ == "__main__":
