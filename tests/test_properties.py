@@ -76,6 +76,7 @@ ROSENBROCK_RATES = {
     "msvag": 0.003,
     "signum": 0.001,
     "simplified_ademamix": 0.001,
+    "stable_adamw": 0.03,
     "stable_spam": 0.001,
     "tiger": 0.001,
     "dog": 1.0,
