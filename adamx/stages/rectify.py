@@ -79,7 +79,7 @@ class Rectify(_Rectified):
     threshold: Number = 5.0
 
     def __call__(self, x, s, k):
-        return x.write(u=k["of_u"] * x.u + k["of_m"] * x.m), s
+        return x.write(u=jnp.where(k["of_m"] > 0, x.m, k["of_u"] * x.u)), s
 
 
 @stage
